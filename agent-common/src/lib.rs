@@ -1,0 +1,2 @@
+//! The bytes that kernel and user space share.
+#![no_std]

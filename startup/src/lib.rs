@@ -1,0 +1,16 @@
+//! What every procscope binary does the same way when it starts and when it fails: common arguments,
+//! configuration files, logging, secrets, durations, and errors in one line with the documented exit code.
+
+mod config;
+mod duration;
+mod failure;
+mod listen;
+mod log;
+mod secret;
+
+pub use config::{Common, read_config};
+pub use duration::{format_duration, parse_duration};
+pub use failure::{Failure, Result, finish};
+pub use listen::check_listen;
+pub use log::{LogFormat, init_logging};
+pub use secret::read_secret;
