@@ -1,3 +1,47 @@
-//! Entry point.
+//! Every command that CI runs and you run: `cargo xtask setup | build | run | test | lint | tidy`.
+#![allow(
+    clippy::print_stdout,
+    reason = "these commands speak to a person, and stdout is where they listen"
+)]
 
-fn main() {}
+mod place;
+mod setup;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use procscope_startup::{Failure, finish};
+
+use crate::place::Place;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what building and running need; a second run does nothing
+    Setup(SetupArgs),
+}
+
+#[derive(Args)]
+struct SetupArgs {
+    /// Also what the test suites need
+    #[arg(long)]
+    tests: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = Place::find().and_then(|place| match cli.command {
+        Command::Setup(args) => setup::run(&place, args.tests).map(drop),
+    });
+    finish(
+        "xtask",
+        outcome.map_err(|error| Failure::failed(format_args!("{error:#}"))),
+    )
+}
