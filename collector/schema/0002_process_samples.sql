@@ -3,7 +3,8 @@
 -- front lets a range of time skip most granules, host and name behind it keep equal values together (0.03 bytes a row
 -- for a name) and find one process quickly.
 -- agent_id, epoch and seq are the ledger: after a crash a collector reads here what was stored. An epoch is random, and
--- a granule holds few hosts, so a bloom filter finds the rows of one epoch without reading the table.
+-- a granule holds few hosts, so a bloom filter finds the rows of one epoch without reading the table. The rows of one
+-- process lie side by side as well, so another one answers its history without knowing its host or name.
 -- The deduplication window makes the retry of one insert harmless; fsync makes an acknowledged row outlive a power cut.
 CREATE TABLE IF NOT EXISTS process_samples
 (
@@ -38,7 +39,8 @@ CREATE TABLE IF NOT EXISTS process_samples
     major_faults_delta Nullable(UInt64) COMMENT 'Page faults that read a disk within the interval; NULL when not known' CODEC(T64, ZSTD(1)),
     source LowCardinality(String) COMMENT 'How it was measured: ebpf (every process, exact) or proc (sampled)',
     received_at DateTime64(3, 'UTC') COMMENT 'When the collector received the snapshot, by the clock of the collector' CODEC(Delta, ZSTD(1)),
-    INDEX epoch_bloom epoch TYPE bloom_filter(0.001) GRANULARITY 1
+    INDEX epoch_bloom epoch TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX process_bloom process_id TYPE bloom_filter(0.001) GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)
