@@ -4,6 +4,7 @@
 mod apt;
 mod ebpf;
 mod engine;
+mod tools;
 
 use std::{
     fs::{self, File},
@@ -53,6 +54,9 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
         library = path;
         Ok(outcome)
     })?;
+    if tests {
+        tools::set_up(place)?;
+    }
     Ok(Ready { library })
 }
 
@@ -60,6 +64,9 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
 fn missing_packages(place: &Place, tests: bool) -> Vec<String> {
     let mut packages = ebpf::missing_packages(place);
     packages.extend(engine::missing_packages(place));
+    if tests {
+        packages.extend(tools::missing_packages());
+    }
     packages.sort();
     packages.dedup();
     packages

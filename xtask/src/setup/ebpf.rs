@@ -226,17 +226,16 @@ pub(super) fn missing_packages(place: &Place) -> Vec<String> {
     if recorded(place).is_some() {
         return Vec::new();
     }
-    let (rust, llvm, linker) = match Compiler::nightly() {
-        Some(nightly) => (Vec::new(), nightly.llvm, nightly.linker_here(place)),
-        None => {
-            let debian = Compiler::debian().ok();
-            let llvm = debian.as_ref().map(|debian| debian.llvm);
-            let llvm = llvm
-                .or_else(|| apt::llvm_of(DEBIAN_RUST[0]))
-                .unwrap_or(DEBIAN_LLVM);
-            let linker = debian.and_then(|debian| debian.linker_here(place));
-            (DEBIAN_RUST.map(str::to_owned).to_vec(), llvm, linker)
-        }
+    let (rust, llvm, linker) = if let Some(nightly) = Compiler::nightly() {
+        (Vec::new(), nightly.llvm, nightly.linker_here(place))
+    } else {
+        let debian = Compiler::debian().ok();
+        let llvm = debian.as_ref().map(|debian| debian.llvm);
+        let llvm = llvm
+            .or_else(|| apt::llvm_of(DEBIAN_RUST[0]))
+            .unwrap_or(DEBIAN_LLVM);
+        let linker = debian.and_then(|debian| debian.linker_here(place));
+        (DEBIAN_RUST.map(str::to_owned).to_vec(), llvm, linker)
     };
     let linking = if linker.is_some() {
         Vec::new()
