@@ -5,6 +5,7 @@
 )]
 
 mod place;
+mod run;
 mod setup;
 mod shell;
 
@@ -26,6 +27,10 @@ struct Cli {
 enum Command {
     /// Find or install what building and running need; a second run does nothing
     Setup(SetupArgs),
+    /// Build every program, and the programs for the kernel
+    Build(BuildArgs),
+    /// Engine, collector and agent on this machine, with the live top; Ctrl-C stops all of it
+    Run(run::RunArgs),
 }
 
 #[derive(Args)]
@@ -35,10 +40,19 @@ struct SetupArgs {
     tests: bool,
 }
 
+#[derive(Args)]
+struct BuildArgs {
+    /// Optimised, as it is shipped
+    #[arg(long)]
+    release: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Place::find().and_then(|place| match cli.command {
         Command::Setup(args) => setup::run(&place, args.tests).map(drop),
+        Command::Build(args) => run::build(&place, args.release),
+        Command::Run(args) => run::run(&place, &args),
     });
     finish(
         "xtask",

@@ -81,7 +81,7 @@ fn step(name: &str, work: impl FnOnce() -> Result<Outcome>) -> Result<()> {
         Outcome::Found(what) => ("found", what),
         Outcome::Installed(what) => ("installed", what),
     };
-    println!("{name:<16} {verb:<10} {seconds:>6.1} s  {what}");
+    eprintln!("{name:<16} {verb:<10} {seconds:>6.1} s  {what}");
     Ok(())
 }
 
@@ -90,7 +90,7 @@ fn lock(cache: &Path) -> Result<File> {
     let path = cache.join("lock");
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        println!("waiting for another set-up to finish");
+        eprintln!("waiting for another set-up to finish");
         flock(&file, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
     }
     Ok(file)

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    io,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -34,13 +35,16 @@ pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs with our stdout and stderr.
+/// Runs with all it says on our stderr: our stdout is for answers.
 ///
 /// # Errors
 /// When it cannot be started or ends with anything but 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = words(command);
-    let status = command.status().with_context(|| format!("start `{line}`"))?;
+    let status = command
+        .stdout(io::stderr())
+        .status()
+        .with_context(|| format!("start `{line}`"))?;
     ensure!(status.success(), "`{line}` failed ({status})");
     Ok(())
 }

@@ -65,9 +65,9 @@ pub(super) fn install(packages: &[String]) -> Result<()> {
         );
     }
     if !rustix::process::geteuid().is_root() {
-        println!("These commands need root:");
-        println!("    sudo apt-get update");
-        println!("    sudo {} {}", INSTALL.join(" "), packages.join(" "));
+        eprintln!("These commands need root:");
+        eprintln!("    sudo apt-get update");
+        eprintln!("    sudo {} {}", INSTALL.join(" "), packages.join(" "));
         bail!(
             "{} Debian packages are missing and this user may not install them: run the two commands above, \
              then `cargo xtask setup` again",
@@ -96,7 +96,7 @@ fn is_known(package: &str) -> bool {
 /// Reads the lists of packages anew. A list that cannot be read is no failure: others may have what we need, and
 /// installing says so if not.
 fn update() {
-    println!("reading the lists of Debian packages");
+    eprintln!("reading the lists of Debian packages");
     if let Err(error) = run(Command::new("apt-get").args(["update", "-q", "-q", "-oDPkg::Lock::Timeout=300"]))
     {
         eprintln!("xtask: {error:#}; going on with the lists that are here");

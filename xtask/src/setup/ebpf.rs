@@ -156,7 +156,7 @@ impl Compiler {
             apt::install(&self.llvm_packages())?;
         }
         let folder = self.own_linker(place);
-        println!("compiling bpf-linker for LLVM {} (about a minute)", self.llvm);
+        eprintln!("compiling bpf-linker for LLVM {} (about a minute)", self.llvm);
         retry("installing bpf-linker", || {
             let mut install = cargo();
             install.args([

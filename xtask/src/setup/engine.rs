@@ -72,7 +72,7 @@ pub(super) fn set_up(place: &Place) -> Result<(PathBuf, Outcome)> {
 /// Fetches the package, checks it, and moves the library to its place.
 fn fetch(place: &Place, library: &Path) -> Result<()> {
     let work = fresh_folder(&place.cache, "libchdb.part")?;
-    println!("fetching {PACKAGE} {VERSION} (178 MB)");
+    eprintln!("fetching {PACKAGE} {VERSION} (178 MB)");
     let package = retry("fetching the engine library", || {
         let mut pack = Command::new("npm");
         pack.args(["pack", "--silent", &format!("{PACKAGE}@{VERSION}")])

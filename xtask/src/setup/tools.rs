@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Outcome, apt, step, write_file};
+use super::{Outcome, step, write_file};
 use crate::{
     place::{Place, find_program, is_program},
     shell::{cargo, logged, retry},
@@ -122,7 +122,7 @@ fn crates(place: &Place) -> Result<Outcome> {
     let tools = place.cache.join("tools");
     let packages: Vec<&str> = CRATES.iter().map(|(package, _options)| *package).collect();
     installed_once(&tools, &packages, || {
-        println!("compiling {} (some minutes)", packages.join(" and "));
+        eprintln!("compiling {} (some minutes)", packages.join(" and "));
         let target = place.cache.join("tools-target");
         for (package, options) in CRATES {
             let mut install = cargo();
