@@ -1,3 +1,30 @@
-//! Entry point.
+//! Arguments, configuration, logging, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use procscope_engine::{
+    chdb::exit_now,
+    config::{Args, Config},
+    start,
+};
+use procscope_startup::{Result, finish, init_logging};
+
+fn main() -> ExitCode {
+    let code = match run() {
+        Ok(()) => 0,
+        Err(failure) => {
+            let code = failure.code();
+            drop(finish("procscope-engine", Err(failure)));
+            code
+        }
+    };
+    // The library's own threads may still run: its destructors must not.
+    exit_now(code)
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse();
+    init_logging(&args.common)?;
+    start(Config::new(args)?)
+}
