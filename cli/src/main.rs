@@ -1,3 +1,5 @@
-//! Entry point.
+//! Entry point of `procscope`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    procscope::main()
+}

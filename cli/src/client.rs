@@ -1,0 +1,211 @@
+//! The connection to a collector: requests with their deadline and token, and what its errors mean to a person.
+
+use std::{error::Error as _, time::Duration};
+
+use procscope_proto::v1::{
+    GetAuditRequest, GetAuditResponse, GetProcessHistoryRequest, GetProcessHistoryResponse,
+    ListGroupsRequest, ListGroupsResponse, ListHostsRequest, ListHostsResponse, ListProcessExitsRequest,
+    ListProcessExitsResponse, ListTopProcessesRequest, ListTopProcessesResponse, WatchTopProcessesRequest,
+    WatchTopProcessesResponse, query_service_client::QueryServiceClient,
+};
+use procscope_startup::{Failure, Result};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    codec::CompressionEncoding,
+    transport::{self, Channel},
+};
+
+use crate::{config::Settings, text};
+
+/// A question over a year of a large fleet takes seconds; one that takes longer is not answered by waiting.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The largest answer taken: 100,000 exits are about a third of it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A connected client.
+pub(crate) struct Client {
+    inner: QueryServiceClient<Channel>,
+    settings: Settings,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Exit code 1, naming the URL, why it could not be reached, and what to do.
+    pub(crate) async fn connect(settings: &Settings) -> Result<Self> {
+        let channel = settings.endpoint.connect().await.map_err(|error| {
+            Failure::failed(format_args!(
+                "could not reach the collector at {}: {}; start procscope-collector there, or name another with \
+                 --server",
+                settings.server,
+                why(&error)
+            ))
+        })?;
+        let inner = QueryServiceClient::new(channel)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(ANSWER_BYTES_MAX);
+        Ok(Self {
+            inner,
+            settings: settings.clone(),
+        })
+    }
+
+    /// Asks for the top list.
+    pub(crate) async fn top(&mut self, message: ListTopProcessesRequest) -> Result<ListTopProcessesResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().list_top_processes(request).await)
+    }
+
+    /// Asks for the top list, again each time a new interval is complete.
+    pub(crate) async fn watch(
+        &mut self,
+        query: ListTopProcessesRequest,
+    ) -> Result<Streaming<WatchTopProcessesResponse>> {
+        let mut request = Request::new(WatchTopProcessesRequest { query: Some(query) });
+        self.authorize(&mut request);
+        self.answer(self.inner.clone().watch_top_processes(request).await)
+    }
+
+    /// Asks for one process over time.
+    pub(crate) async fn history(
+        &mut self,
+        message: GetProcessHistoryRequest,
+    ) -> Result<GetProcessHistoryResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().get_process_history(request).await)
+    }
+
+    /// Asks for a group.
+    pub(crate) async fn groups(&mut self, message: ListGroupsRequest) -> Result<ListGroupsResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().list_groups(request).await)
+    }
+
+    /// Asks for a page of exits.
+    pub(crate) async fn exits(
+        &mut self,
+        message: ListProcessExitsRequest,
+    ) -> Result<ListProcessExitsResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().list_process_exits(request).await)
+    }
+
+    /// Asks for the hosts.
+    pub(crate) async fn hosts(&mut self, message: ListHostsRequest) -> Result<ListHostsResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().list_hosts(request).await)
+    }
+
+    /// Asks where the CPU time went.
+    pub(crate) async fn audit(&mut self, message: GetAuditRequest) -> Result<GetAuditResponse> {
+        let request = self.request(message);
+        self.answer(self.inner.clone().get_audit(request).await)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(DEADLINE);
+        self.authorize(&mut request);
+        request
+    }
+
+    fn authorize<T>(&self, request: &mut Request<T>) {
+        if let Some(token) = &self.settings.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+    }
+
+    fn answer<T>(&self, answer: std::result::Result<Response<T>, Status>) -> Result<T> {
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| explain(&self.settings.server, &status))
+    }
+}
+
+/// What a refusal of the collector means: the line names the server, why, and what to do.
+pub(crate) fn explain(server: &str, status: &Status) -> Failure {
+    let said = match text::safe(status.message()) {
+        said if said.is_empty() => format!("{:?}", status.code()),
+        said => said,
+    };
+    match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => Failure::usage(format_args!(
+            "the collector at {server} does not take this question: {said}"
+        )),
+        Code::Unauthenticated | Code::PermissionDenied => Failure::failed(format_args!(
+            "the collector at {server} does not let this client in: {said}; show it a token with --token-file"
+        )),
+        Code::Unimplemented => Failure::failed(format_args!(
+            "the collector at {server} does not know this question: {said}; it may be older than this client, or \
+             the address another service's"
+        )),
+        Code::NotFound => Failure::failed(format_args!("the collector at {server} found nothing: {said}")),
+        Code::DeadlineExceeded | Code::Cancelled => Failure::failed(format_args!(
+            "the collector at {server} did not answer within {} s: {said}; ask for a shorter range with --since",
+            DEADLINE.as_secs()
+        )),
+        Code::ResourceExhausted => Failure::failed(format_args!(
+            "the answer of the collector at {server} is too much: {said}; ask for less with --limit or --since"
+        )),
+        Code::Unavailable => Failure::failed(format_args!(
+            "the collector at {server} is not available: {}; try again, and see its log",
+            status.source().map_or(said, deepest)
+        )),
+        code => Failure::failed(format_args!(
+            "the collector at {server} failed: {said} ({code:?}); see its log"
+        )),
+    }
+}
+
+fn why(error: &transport::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| text::safe(&error.to_string()), deepest)
+}
+
+/// The innermost cause is the one that a person can act on.
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    text::safe(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: &Status, code: u8, part: &str) {
+        let failure = explain("http://h:1", status);
+        assert_eq!(failure.code(), code);
+        let line = failure.to_string();
+        assert!(line.contains("http://h:1") && line.contains(part), "{line}");
+        assert!(!line.chars().any(text::is_unsafe), "{line:?}");
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        check(
+            &Status::invalid_argument("limit: at most 1000"),
+            2,
+            "limit: at most 1000",
+        );
+        check(&Status::unauthenticated(""), 1, "--token-file");
+        check(&Status::deadline_exceeded("Timeout expired"), 1, "--since");
+        check(&Status::resource_exhausted(""), 1, "--limit");
+        check(&Status::unavailable("store"), 1, "store");
+        check(&Status::unimplemented(""), 1, "older");
+        check(&Status::internal("x"), 1, "log");
+    }
+
+    #[test]
+    fn an_error_cannot_write_to_the_terminal_either() {
+        check(
+            &Status::internal("a\x1b]0;owned\x07\u{202e}\nb"),
+            1,
+            "a\\x1b]0;owned\\x07",
+        );
+    }
+}

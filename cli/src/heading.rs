@@ -1,0 +1,218 @@
+//! What stands above every table: which time, which hosts, how much of it was seen, and what was lost. Pure.
+
+use procscope_proto::v1::{Coverage, CoverageLoss, TimeRange};
+
+use crate::{text, units, when};
+
+/// More hosts than these are counted, not named.
+const HOSTS_NAMED_MAX: usize = 3;
+/// More reasons of loss than these are counted, not named.
+const LOSSES_NAMED_MAX: usize = 8;
+/// Between two parts of a line.
+const BETWEEN: &str = " · ";
+
+/// Lines of at most `width` columns about what an answer covers. `about` comes first and is ours.
+pub(crate) fn lines(
+    about: &str,
+    range: Option<&TimeRange>,
+    hosts: &[String],
+    coverage: Option<&Coverage>,
+    width: usize,
+) -> Vec<String> {
+    let hosts = name_hosts(hosts, range, coverage);
+    self::about(
+        &[
+            about.to_owned(),
+            range_with_length(range),
+            hosts,
+            coverage_words(coverage),
+        ],
+        coverage,
+        width,
+    )
+}
+
+/// The same from parts of one's own.
+pub(crate) fn about(parts: &[String], coverage: Option<&Coverage>, width: usize) -> Vec<String> {
+    let mut lines = wrap(parts, width);
+    lines.extend(lost(coverage).map(|line| text::fit(&line, width)));
+    lines
+}
+
+/// `2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s)`.
+pub(crate) fn range_with_length(range: Option<&TimeRange>) -> String {
+    let length = length_ns(range).map_or_else(String::new, |ns| format!(" ({})", units::duration(ns)));
+    format!("{}{length}", when::show_range(range))
+}
+
+/// Length of a range.
+pub(crate) fn length_ns(range: Option<&TimeRange>) -> Option<u64> {
+    match when::ends(range) {
+        (Some(start), Some(end)) if end > start => Some(when::between_ns(start, end)),
+        _ => None,
+    }
+}
+
+/// `coverage 93.2 % (ebpf)`.
+pub(crate) fn coverage_words(coverage: Option<&Coverage>) -> String {
+    let Some(coverage) = coverage else {
+        return "coverage unknown".to_owned();
+    };
+    let sources: Vec<String> = coverage.sources.iter().map(|source| text::safe(source)).collect();
+    let sources = if sources.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", sources.join(", "))
+    };
+    format!("coverage {}{sources}", units::share(coverage.share))
+}
+
+/// What was not seen and what was lost; `None` when nothing was.
+pub(crate) fn lost(coverage: Option<&Coverage>) -> Option<String> {
+    let coverage = coverage?;
+    let mut parts = Vec::new();
+    let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
+    if coverage.share < 1.0 {
+        parts.push(format!(
+            "not seen: {} of {} host time",
+            units::seconds(missing.max(0.0)),
+            units::seconds(coverage.total_host_seconds)
+        ));
+    }
+    if !coverage.losses.is_empty() {
+        parts.push(format!("lost: {}", name_losses(&coverage.losses)));
+    }
+    if parts.is_empty() {
+        None
+    } else {
+        Some(parts.join("; "))
+    }
+}
+
+/// `map_full 12, queue_full 3`.
+pub(crate) fn name_losses(losses: &[CoverageLoss]) -> String {
+    let mut named: Vec<String> = losses
+        .iter()
+        .take(LOSSES_NAMED_MAX)
+        .map(|loss| format!("{} {}", text::safe(&loss.reason), units::count(loss.count)))
+        .collect();
+    if losses.len() > LOSSES_NAMED_MAX {
+        named.push(format!("and {} more reasons", losses.len() - LOSSES_NAMED_MAX));
+    }
+    named.join(", ")
+}
+
+/// `host a`, `hosts a, b`, `7 hosts`; the coverage knows of hosts that have no row here.
+pub(crate) fn name_hosts(hosts: &[String], range: Option<&TimeRange>, coverage: Option<&Coverage>) -> String {
+    let seconds = length_ns(range).map(|ns| std::time::Duration::from_nanos(ns).as_secs_f64());
+    let covered = match (coverage, seconds) {
+        (Some(coverage), Some(seconds)) => format!("{:.0}", coverage.total_host_seconds / seconds)
+            .parse()
+            .unwrap_or(0),
+        _ => 0_usize,
+    };
+    let names: Vec<String> = hosts.iter().map(|host| text::safe(host)).collect();
+    match names.len().max(covered) {
+        0 => String::new(),
+        number if number > names.len() || number > HOSTS_NAMED_MAX => {
+            format!("{number} host{}", if number == 1 { "" } else { "s" })
+        }
+        1 => format!("host {}", names[0]),
+        _ => format!("hosts {}", names.join(", ")),
+    }
+}
+
+/// Parts into lines, broken only between parts.
+fn wrap(parts: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts.iter().filter(|part| !part.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if text::width(line) + text::width(BETWEEN) + text::width(part) <= width => {
+                line.extend([BETWEEN, part]);
+            }
+            _ => lines.push(text::fit(part, width)),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range() -> TimeRange {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        TimeRange {
+            start: at(1_769_860_800),
+            end: at(1_769_860_810),
+        }
+    }
+
+    fn coverage(share: f64, losses: &[(&str, u64)]) -> Coverage {
+        Coverage {
+            share,
+            observed_host_seconds: 10.0 * share,
+            total_host_seconds: 10.0,
+            losses: losses
+                .iter()
+                .map(|(reason, count)| CoverageLoss {
+                    reason: (*reason).to_owned(),
+                    count: *count,
+                })
+                .collect(),
+            sources: vec!["ebpf".to_owned()],
+        }
+    }
+
+    fn check(coverage: &Coverage, width: usize, expected: &[&str]) {
+        assert_eq!(
+            lines("top", Some(&range()), &["vm".to_owned()], Some(coverage), width),
+            expected
+        );
+    }
+
+    #[test]
+    fn what_was_fully_seen_takes_one_line() {
+        check(
+            &coverage(1.0, &[]),
+            120,
+            &["top · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · host vm · coverage 100 % (ebpf)"],
+        );
+    }
+
+    #[test]
+    fn what_is_missing_and_lost_is_said() {
+        check(
+            &coverage(0.9, &[("map_full", 1200), ("evil\x1b[0m", 1)]),
+            120,
+            &[
+                "top · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · host vm · coverage 90.0 % (ebpf)",
+                "not seen: 1.00 s of 10.0 s host time; lost: map_full 1,200, evil\\x1b[0m 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_more_lines() {
+        check(
+            &coverage(1.0, &[]),
+            50,
+            &[
+                "top",
+                "2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s)",
+                "host vm · coverage 100 % (ebpf)",
+            ],
+        );
+    }
+
+    #[test]
+    fn hosts_without_a_row_are_counted_too() {
+        let mut three = coverage(1.0, &[]);
+        three.total_host_seconds = 30.0;
+        assert_eq!(
+            name_hosts(&["a".to_owned()], Some(&range()), Some(&three)),
+            "3 hosts"
+        );
+        assert_eq!(name_hosts(&[], None, None), "");
+    }
+}

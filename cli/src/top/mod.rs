@@ -1,0 +1,113 @@
+//! `top`: what uses most, printed once or live.
+
+mod columns;
+mod feed;
+mod live;
+mod state;
+mod view;
+
+use std::io::{self, IsTerminal as _};
+
+use procscope_proto::v1::{ListTopProcessesRequest, ListTopProcessesResponse, TopProcess};
+use procscope_startup::Result;
+
+pub(crate) use self::live::live;
+use crate::{
+    args::{self, By, Sort, Top},
+    client::Client,
+    config::{Format, Settings},
+    data::Answer,
+    heading,
+    output::{self, Page},
+    records,
+    table::Table,
+    users::Users,
+};
+
+/// The collector gives at most so many rows.
+const LIMIT_MAX: u32 = 1000;
+
+/// Whether this is the live view: a table, of now, on a terminal.
+pub(crate) fn is_live(top: &Top, settings: &Settings) -> bool {
+    let printed = top.once || top.intervals.is_some() || settings.range.is_some();
+    !printed && settings.format == Format::Table && io::stdout().is_terminal() && io::stdin().is_terminal()
+}
+
+/// Prints one answer.
+pub(crate) async fn once(top: &Top, settings: &Settings) -> Result<()> {
+    let request = ListTopProcessesRequest {
+        hosts: settings.hosts.clone(),
+        metric: top.sort.wire().into(),
+        limit: settings.limit_up_to(LIMIT_MAX, args::TOP_LIMIT)?,
+        group_by: top.by.wire().into(),
+        range: settings.range,
+        last_intervals: if settings.range.is_some() {
+            0
+        } else {
+            top.intervals.unwrap_or(args::INTERVALS)
+        },
+        name_contains: top.filter.clone(),
+    };
+    let response = Client::connect(settings).await?.top(request).await?;
+    output::print(
+        settings.format,
+        || answer(&response),
+        |width| page(top, settings, &response, width),
+    )
+}
+
+fn answer(response: &ListTopProcessesResponse) -> Answer {
+    let mut head = vec![
+        ("metric", records::metric(response.metric())),
+        ("group_by", records::group_by(response.group_by())),
+    ];
+    head.extend(records::head(response.range.as_ref(), response.coverage.as_ref()));
+    Answer {
+        head,
+        rows_name: "processes",
+        rows: response.processes.iter().map(records::top_process).collect(),
+        blank: records::top_process(&TopProcess::default()),
+    }
+}
+
+fn page(top: &Top, settings: &Settings, response: &ListTopProcessesResponse, width: usize) -> Page {
+    let rows = &response.processes;
+    let (range, coverage) = (response.range.as_ref(), response.coverage.as_ref());
+    let hosts = if settings.hosts.is_empty() {
+        columns::hosts(rows)
+    } else {
+        settings.hosts.clone()
+    };
+    let about = format!("top by {} per {}", top.sort.word(), top.by.word());
+    let mut notes = Vec::new();
+    if rows.is_empty() {
+        notes.push("nothing ran that was asked for, or no interval is complete".to_owned());
+    }
+    if rows.iter().any(columns::ended) {
+        notes.push(format!("{} ended within this time", columns::ENDED));
+    }
+    let shape = columns::Shape::new(top.by, top.sort, range, coverage, rows);
+    Page {
+        heading: heading::lines(&about, range, &hosts, coverage, width),
+        table: Some(columns::table(shape, rows, &Users::of_this_machine())),
+        notes,
+    }
+}
+
+/// The members of a group, or other rows of the wire, as the table of a printed top.
+pub(crate) fn table(by: By, response: &ListTopProcessesResponse) -> Table {
+    let rows = &response.processes;
+    let shape = columns::Shape::new(
+        by,
+        Sort::Cpu,
+        response.range.as_ref(),
+        response.coverage.as_ref(),
+        rows,
+    );
+    columns::table(shape, rows, &Users::of_this_machine())
+}
+
+/// The different hosts of some rows, in order.
+pub(crate) fn hosts_of(rows: &[TopProcess]) -> Vec<String> {
+    columns::hosts(rows)
+}

@@ -1,0 +1,205 @@
+//! Instants and ranges: what people write, what the wire carries, what is shown. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use procscope_proto::v1::TimeRange;
+
+/// An instant that somebody wrote: absolute, or so long before now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// RFC 3339 or unix seconds.
+    At(Timestamp),
+    /// A duration back from now.
+    Ago(std::time::Duration),
+}
+
+impl When {
+    /// Reads `10m`, `2026-01-31T12:00:00Z` or unix seconds. Fits clap's `value_parser`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(seconds) = text.parse::<i64>() {
+            return Timestamp::from_second(seconds)
+                .map(Self::At)
+                .map_err(|_range_error| format!("`{text}` is beyond the calendar"));
+        }
+        if let Ok(duration) = procscope_startup::parse_duration(text) {
+            return Ok(Self::Ago(duration));
+        }
+        text.parse::<Timestamp>().map(Self::At).map_err(|_parse_error| {
+            format!(
+                "`{text}` is no instant: write a duration back from now such as 10m, \
+                 RFC 3339 such as 2026-01-31T12:00:00Z, or unix seconds"
+            )
+        })
+    }
+
+    fn instant(self, now: Timestamp) -> Result<Timestamp, String> {
+        match self {
+            Self::At(instant) => Ok(instant),
+            Self::Ago(duration) => SignedDuration::try_from(duration)
+                .and_then(|duration| now.checked_sub(duration))
+                .map_err(|_range_error| "a time lies before the beginning of the calendar".to_owned()),
+        }
+    }
+}
+
+/// The half-open range [since, until); until is now when it is not said, and `None` stands for the server's
+/// default range.
+pub(crate) fn range(
+    since: Option<When>,
+    until: Option<When>,
+    now: Timestamp,
+) -> Result<Option<TimeRange>, String> {
+    let Some(since) = since else {
+        return match until {
+            Some(_) => Err("--until says where a range ends: say with --since where it begins".to_owned()),
+            None => Ok(None),
+        };
+    };
+    let start = since.instant(now)?;
+    let end = until.map_or(Ok(now), |until| until.instant(now))?;
+    if start >= end {
+        return Err(format!(
+            "the range ends at {end}, not after its begin at {start}: put --since before --until"
+        ));
+    }
+    Ok(Some(TimeRange {
+        start: Some(to_wire(start)),
+        end: Some(to_wire(end)),
+    }))
+}
+
+/// An instant for the wire.
+fn to_wire(instant: Timestamp) -> prost_types::Timestamp {
+    let (mut seconds, mut nanos) = (instant.as_second(), instant.subsec_nanosecond());
+    if nanos < 0 {
+        // Before 1970: the wire counts nanoseconds forward only.
+        seconds -= 1;
+        nanos += 1_000_000_000;
+    }
+    prost_types::Timestamp { seconds, nanos }
+}
+
+/// An instant from the wire; `None` when it is absent or none.
+pub(crate) fn from_wire(wire: Option<&prost_types::Timestamp>) -> Option<Timestamp> {
+    let wire = wire?;
+    Timestamp::new(wire.seconds, wire.nanos).ok()
+}
+
+/// Start and end of a range from the wire.
+pub(crate) fn ends(range: Option<&TimeRange>) -> (Option<Timestamp>, Option<Timestamp>) {
+    range.map_or((None, None), |range| {
+        (from_wire(range.start.as_ref()), from_wire(range.end.as_ref()))
+    })
+}
+
+/// Nanoseconds from one instant to a later one; 0 when it is not later.
+pub(crate) fn between_ns(earlier: Timestamp, later: Timestamp) -> u64 {
+    u64::try_from(later.duration_since(earlier).as_nanos()).unwrap_or(0)
+}
+
+/// `2026-01-31 12:00:00 - 12:00:10 UTC`; the date of the end only when it is another one.
+pub(crate) fn show_range(range: Option<&TimeRange>) -> String {
+    let (Some(start), Some(end)) = ends(range) else {
+        return "range unknown".to_owned();
+    };
+    let end_format = if day(start) == day(end) {
+        "%H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    format!(
+        "{} - {} UTC",
+        start.strftime("%Y-%m-%d %H:%M:%S"),
+        end.strftime(end_format)
+    )
+}
+
+/// `2026-01-31 12:00:00`, in UTC; with milliseconds when asked for.
+pub(crate) fn show(instant: Option<Timestamp>, milliseconds: bool) -> String {
+    let format = if milliseconds {
+        "%Y-%m-%d %H:%M:%S%.3f"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    instant.map_or_else(|| "-".to_owned(), |instant| instant.strftime(format).to_string())
+}
+
+fn day(instant: Timestamp) -> String {
+    instant.strftime("%F").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-31T12:00:00Z".parse().unwrap()
+    }
+
+    fn check(since: &str, until: Option<&str>, shown: &str) {
+        let until = until.map(|until| When::parse(until).unwrap());
+        let range = range(Some(When::parse(since).unwrap()), until, now()).unwrap();
+        assert_eq!(show_range(range.as_ref()), shown);
+    }
+
+    #[test]
+    fn all_three_ways_of_writing_an_instant_are_read() {
+        check("10m", None, "2026-01-31 11:50:00 - 12:00:00 UTC");
+        check(
+            "2026-01-31T10:00:00Z",
+            Some("1h"),
+            "2026-01-31 10:00:00 - 11:00:00 UTC",
+        );
+        check(
+            "2026-01-31T12:00:00+02:00",
+            Some("1769857260"),
+            "2026-01-31 10:00:00 - 11:01:00 UTC",
+        );
+        check("1d", None, "2026-01-30 12:00:00 - 2026-01-31 12:00:00 UTC");
+    }
+
+    #[test]
+    fn a_range_that_is_none_is_refused_with_its_remedy() {
+        for (since, until) in [("1h", "2h"), ("1h", "1h"), ("2026-02-01T00:00:00Z", "0s")] {
+            let line = range(When::parse(since).ok(), When::parse(until).ok(), now()).unwrap_err();
+            assert!(line.contains("--since before --until"), "{line}");
+        }
+        assert!(
+            range(None, When::parse("1h").ok(), now())
+                .unwrap_err()
+                .contains("--since")
+        );
+        assert_eq!(range(None, None, now()), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_instant_is_refused_and_the_ways_are_named() {
+        for text in [
+            "",
+            "yesterday",
+            "10",
+            "2026-01-31",
+            "99999999999999",
+            "1.5h",
+            "106751991167300d",
+        ] {
+            let read = When::parse(text).and_then(|when| when.instant(now()));
+            assert!(read.is_err() || text == "10", "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_instant_survives_the_wire(second in -377_705_023_201_i64..253_402_207_200, ns in 0_i32..1_000_000_000) {
+            let instant = Timestamp::new(second, ns).unwrap();
+            prop_assert_eq!(from_wire(Some(&to_wire(instant))), Some(instant));
+        }
+
+        #[test]
+        fn no_wire_instant_is_a_panic(seconds in any::<i64>(), nanos in any::<i32>()) {
+            let wire = prost_types::Timestamp { seconds, nanos };
+            show(from_wire(Some(&wire)), true);
+        }
+    }
+}
