@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    store::Store,
+    store::{READER, Store},
     tools::{deploy, yaml},
 };
 
@@ -37,7 +37,7 @@ fn answer(store: &Store, dashboard: &Value, title: &str) -> Vec<Vec<String>> {
         .find(|panel| panel["title"] == title)
         .unwrap();
     let sql = expand(panel["targets"][0]["rawSql"].as_str().unwrap());
-    let text = store.query(&format!("{sql}\nFORMAT TSVWithNames"));
+    let text = store.read(&format!("{sql}\nFORMAT TSVWithNames"));
     text.lines()
         .map(|line| line.split('\t').map(str::to_owned).collect())
         .collect()
@@ -67,7 +67,7 @@ fn expand(sql: &str) -> String {
 
 /// Two hosts, three processes, a row a second: process N uses N x 100 ms of CPU in each and holds N MB.
 fn fill(store: &Store) {
-    store.query(&format!(
+    store.write(&format!(
         "INSERT INTO host_samples (agent_id, epoch, seq, host, boot_id, time, interval_ns, source, samples, cpus,
             wall_ns, residual_ns, lost_events)
         SELECT toUUID('00000000-0000-0000-0000-000000000001'), 1, number, 'it\\'s', generateUUIDv4(),
@@ -77,7 +77,7 @@ fn fill(store: &Store) {
         SILENT.start,
         SILENT.end - 1
     ));
-    store.query(
+    store.write(
         "INSERT INTO process_samples (agent_id, epoch, seq, host, time, interval_ns, process_id, pid, start_time, name,
             cpu_time_ns_delta, rss_bytes, peak_rss_bytes, threads, runqueue_ns_delta, voluntary_switches_delta,
             involuntary_switches_delta, source)
@@ -86,7 +86,7 @@ fn fill(store: &Store) {
             nr * 100000000, nr * 1000000, nr * 1000000, 1, 50000000, 5, 6, 'ebpf'
         FROM host_samples CROSS JOIN (SELECT number + 1 AS nr FROM numbers(3)) AS processes",
     );
-    store.query(&format!(
+    store.write(&format!(
         "INSERT INTO processes (host, time, process_id, pid, name, exe)
         SELECT 'it\\'s', toDateTime64({START}, 3), toUUID('{HOG}'), 3, 'p3', '/usr/bin/p3'"
     ));
@@ -134,6 +134,7 @@ fn the_provisioned_data_source_and_folder_are_the_ones_the_dashboard_needs() {
     assert_eq!(source["type"], PLUGIN);
     assert_eq!(source["jsonData"]["protocol"], "http");
     assert_eq!(source["jsonData"]["port"], 8123);
+    assert_eq!(source["jsonData"]["username"], READER);
     let password = source["secureJsonData"]["password"].as_str().unwrap();
     assert!(
         password.starts_with('$'),
@@ -164,7 +165,7 @@ fn every_query_of_the_dashboard_answers_on_the_engine() {
         .iter()
         .filter(|variable| variable["type"] == "query")
     {
-        variables.push(store.query(&expand(variable["query"].as_str().unwrap())));
+        variables.push(store.read(&expand(variable["query"].as_str().unwrap())));
     }
     assert_eq!(variables[0].trim(), "it\\'s", "hosts");
     assert!(

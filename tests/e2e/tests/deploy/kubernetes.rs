@@ -23,7 +23,7 @@ fn rendered() -> &'static str {
             fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
         }
         fs::create_dir(folder.path().join("secrets")).unwrap();
-        for secret in ["ingest-token", "store-password"] {
+        for secret in ["ingest-token", "store-password", "reader-password"] {
             write_secret(&folder.path().join("secrets").join(secret), "0123456789abcdef");
         }
         stdout(Command::new(tool("kubectl")).arg("kustomize").arg(folder.path()))

@@ -10,6 +10,9 @@ use std::{
 use crate::tools::{Running, cache, pipe, program, run, tool, wait_for, write_secret};
 
 const PASSWORD: &str = "0123456789abcdef";
+const READER_PASSWORD: &str = "fedcba9876543210";
+/// The user of the dashboards, as the units and manifests name it.
+pub(crate) const READER: &str = "procscope_reader";
 
 /// An engine of this test alone; gone with it.
 pub(crate) struct Store {
@@ -53,6 +56,8 @@ impl Store {
         let folder = tempfile::tempdir().unwrap();
         let password = folder.path().join("password");
         write_secret(&password, PASSWORD);
+        let reader_password = folder.path().join("reader-password");
+        write_secret(&reader_password, READER_PASSWORD);
         let port = free_port();
         let engine = Running::start(
             Command::new(program("procscope-engine"))
@@ -64,6 +69,8 @@ impl Store {
                 .arg("--user=procscope")
                 .arg("--password-file")
                 .arg(&password)
+                .args(["--reader", READER, "--reader-password-file"])
+                .arg(&reader_password)
                 .stdout(Stdio::null()),
         );
         let store = Self {
@@ -90,8 +97,18 @@ impl Store {
             .arg(self.folder.path().join("password")));
     }
 
-    /// Runs one statement, the way a client with the dashboard's rights would.
-    pub(crate) fn query(&self, sql: &str) -> String {
+    /// Runs one statement as the collector.
+    pub(crate) fn write(&self, sql: &str) -> String {
+        self.query("procscope", PASSWORD, sql)
+    }
+
+    /// Runs one query as a dashboard.
+    pub(crate) fn read(&self, sql: &str) -> String {
+        self.query(READER, READER_PASSWORD, sql)
+    }
+
+    /// The limit of time is the one that Grafana's plugin sends with each query.
+    fn query(&self, user: &str, password: &str, sql: &str) -> String {
         let mut curl = Command::new(tool("curl"));
         curl.args([
             "--silent",
@@ -102,10 +119,14 @@ impl Store {
             "--data-binary",
             "@-",
         ])
-        .args(["--header", "X-ClickHouse-User: procscope"])
         .arg("--header")
-        .arg(format!("X-ClickHouse-Key: {PASSWORD}"))
-        .arg(format!("http://127.0.0.1:{}/?database=procscope", self.port));
+        .arg(format!("X-ClickHouse-User: {user}"))
+        .arg("--header")
+        .arg(format!("X-ClickHouse-Key: {password}"))
+        .arg(format!(
+            "http://127.0.0.1:{}/?database=procscope&max_execution_time=60",
+            self.port
+        ));
         pipe(&mut curl, sql)
     }
 }

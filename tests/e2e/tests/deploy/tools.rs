@@ -88,15 +88,18 @@ pub(crate) fn pipe(command: &mut Command, input: &str) -> String {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let bytes = input.as_bytes().to_owned();
+    let writer = thread::spawn(move || stdin.write_all(&bytes));
     let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().expect("write its input");
+    // One that failed may have stopped reading; its status says more.
+    let written = writer.join().unwrap();
     assert!(
         output.status.success(),
-        "{command:?}: {}",
+        "{command:?}\n{input}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    written.expect("write its input");
     String::from_utf8(output.stdout).expect("read its output as UTF-8")
 }
 
