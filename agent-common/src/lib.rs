@@ -1,2 +1,25 @@
-//! The bytes that kernel and user space share.
+//! The bytes that kernel and user space share: no std, no dependencies, no features.
+//!
+//! Layout rule: every type here is `repr(C)`, made of integers and arrays of them, and has no padding that the
+//! compiler chose; sizes are asserted beside each type. So any bytes of the right length are a value.
+
 #![no_std]
+
+mod drops;
+mod process;
+mod slots;
+
+pub use drops::{DROP_REASONS, DropReason};
+pub use process::{
+    ARGUMENTS_LEN, CGROUP_NAME_LEN, COMM_LEN, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent,
+    ExitEvent, FILENAME_LEN, ForkEvent, ProcessKey, TASK_DEAD_BIT, TASK_HAS_MM, TASK_KERNEL_THREAD,
+    TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
+};
+pub use slots::{CpuSlot, EPOCH_INDEX, THREAD_SLOTS, ThreadSlot, thread_slot_index};
+
+/// A type that crosses the kernel boundary as bytes.
+///
+/// # Safety
+/// The type is `repr(C)`, holds only integers and arrays of integers, and has no implicit padding: every bit
+/// pattern of its size is a value of it.
+pub unsafe trait KernelRecord: Copy + 'static {}

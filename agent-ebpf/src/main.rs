@@ -1,3 +1,72 @@
-//! Empty for now.
+//! Entry points of what runs in the kernel, one call each. Built for the `bpfel-unknown-none` target by
+//! `agent/build.rs`; elsewhere this is an empty program, so that any machine can lint it.
 
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+mod cpu_time;
+mod lifecycle;
+mod maps;
+mod rss;
+mod task;
+mod tasks;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::task::Task;
+
+/// A thread leaves a CPU, another gets it.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    cpu_time::on_switch(Task::from_arg(&ctx, 1), Task::from_arg(&ctx, 2), ctx.arg(3));
+    0
+}
+
+/// A thread or process was made.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::on_fork(&ctx, Task::from_arg(&ctx, 0), Task::from_arg(&ctx, 1));
+    0
+}
+
+/// A process became another program.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::on_exec(&ctx, Task::from_arg(&ctx, 0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// A thread began to exit.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    lifecycle::on_exit(&ctx, Task::from_arg(&ctx, 0));
+    0
+}
+
+/// Resident pages of some address space changed.
+#[btf_tracepoint(function = "rss_stat")]
+pub fn rss_stat(ctx: BtfTracePointContext) -> i32 {
+    rss::on_change(ctx.arg(0));
+    0
+}
+
+/// Called once for each task when the agent reads the iterator.
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = "iter/task"))]
+#[unsafe(no_mangle)]
+pub extern "C" fn task_iter(ctx: *const tasks::IterContext) -> i32 {
+    tasks::on_task(ctx);
+    0
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers that read other memory are for programs under a GPL-compatible licence.
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = "license"))]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

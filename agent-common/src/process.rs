@@ -1,0 +1,249 @@
+//! Identities, the iterator's record of a task, and the four events of a life. Times are nanoseconds, start and
+//! end times of `CLOCK_BOOTTIME`.
+
+use crate::KernelRecord;
+
+/// Bytes of a command name in the kernel, with its ending zero.
+pub const COMM_LEN: usize = 16;
+/// Bytes kept of the last part of a control group's path.
+pub const CGROUP_NAME_LEN: usize = 104;
+/// Bytes kept of the path given to execve(2).
+pub const FILENAME_LEN: usize = 256;
+/// Bytes kept of the arguments.
+pub const ARGUMENTS_LEN: usize = 256;
+
+/// `kind` of a `ForkEvent`.
+pub const EVENT_FORK: u32 = 1;
+/// `kind` of an `ExecEvent`.
+pub const EVENT_EXEC: u32 = 2;
+/// `kind` of an `ExitEvent`.
+pub const EVENT_EXIT: u32 = 3;
+/// `kind` of a `ThreadEndEvent`.
+pub const EVENT_THREAD_END: u32 = 4;
+
+/// `TaskRecord::flags`: it runs in the kernel only.
+pub const TASK_KERNEL_THREAD: u32 = 1;
+/// `TaskRecord::flags`: it has ended and waits to be reaped.
+pub const TASK_ZOMBIE: u32 = 2;
+/// `TaskRecord::flags`: the memory fields are filled.
+pub const TASK_HAS_MM: u32 = 4;
+
+/// Bit of the state that `sched_switch` reports for a thread that leaves its CPU for good (`TASK_DEAD`).
+pub const TASK_DEAD_BIT: u32 = 0x80;
+
+/// A process for good: the kernel hands numbers out again, but not with the same start.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Start of the first thread.
+    pub start_boottime_ns: u64,
+    /// The process, which user space calls its PID.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl ProcessKey {
+    /// The key of a process.
+    #[must_use]
+    pub const fn new(tgid: u32, start_boottime_ns: u64) -> Self {
+        Self { start_boottime_ns, tgid, reserved: 0 }
+    }
+}
+
+const _: () = assert!(size_of::<ProcessKey>() == 16, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ProcessKey {}
+
+/// What a thread has used since it started. Every figure only rises.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadTotals {
+    /// `se.sum_exec_runtime`, nanoseconds.
+    pub cpu_time_ns: u64,
+    /// `sched_info.run_delay`: runnable without a CPU, nanoseconds.
+    pub runqueue_ns: u64,
+    /// `nvcsw`.
+    pub voluntary_switches: u64,
+    /// `nivcsw`.
+    pub involuntary_switches: u64,
+    /// `min_flt`.
+    pub minor_faults: u64,
+    /// `maj_flt`.
+    pub major_faults: u64,
+}
+
+const _: () = assert!(size_of::<ThreadTotals>() == 48, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ThreadTotals {}
+
+/// One task as the iterator found it. The fields from `ended` on are filled for the first thread of a process
+/// only (and the memory fields for another thread when the first has already gone).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct TaskRecord {
+    /// Its process.
+    pub process: ProcessKey,
+    /// Start of this thread.
+    pub start_boottime_ns: u64,
+    /// This thread.
+    pub tid: u32,
+    /// `TASK_…` bits.
+    pub flags: u32,
+    /// What this thread has used.
+    pub totals: ThreadTotals,
+    /// What threads of the process that are gone have used (`signal_struct`); a check, and the past at attach.
+    pub ended: ThreadTotals,
+    /// Resident pages backed by files.
+    pub file_pages: u64,
+    /// Anonymous resident pages.
+    pub anon_pages: u64,
+    /// Resident pages of shared memory.
+    pub shmem_pages: u64,
+    /// Pages swapped out.
+    pub swap_pages: u64,
+    /// `hiwater_rss`: the greatest resident set the kernel noted, in pages; the current one may be above it.
+    pub hiwater_pages: u64,
+    /// Virtual size in pages.
+    pub virtual_pages: u64,
+    /// Control group, by the id that `CGROUP` reading chose.
+    pub cgroup_id: u64,
+    /// The parent.
+    pub parent: ProcessKey,
+    /// Rises by one with each exec along the ancestry.
+    pub exec_generation: u32,
+    /// Real user id in the first user namespace.
+    pub uid: u32,
+    /// Threads of the process.
+    pub threads: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Name of the command, ended by zero.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<TaskRecord>() == 32 + 48 * 2 + 56 + 16 + 16 + 16, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for TaskRecord {}
+
+/// A process was made.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ForkEvent {
+    /// `EVENT_FORK`.
+    pub kind: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// The new process.
+    pub process: ProcessKey,
+    /// Who made it.
+    pub parent: ProcessKey,
+    /// Exec generation, as in `TaskRecord`.
+    pub exec_generation: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Control group.
+    pub cgroup_id: u64,
+    /// Name of the command, ended by zero.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(size_of::<ForkEvent>() == 8 + 32 + 16 + 16, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ForkEvent {}
+
+/// A process became another program.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ExecEvent {
+    /// `EVENT_EXEC`.
+    pub kind: u32,
+    /// The tid of the thread that called execve(2), before it took over the first thread's.
+    pub old_tid: u32,
+    /// The process.
+    pub process: ProcessKey,
+    /// The parent.
+    pub parent: ProcessKey,
+    /// Control group.
+    pub cgroup_id: u64,
+    /// Exec generation, as in `TaskRecord`.
+    pub exec_generation: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Bytes of `arguments` that are filled.
+    pub arguments_len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Name of the command, ended by zero.
+    pub comm: [u8; COMM_LEN],
+    /// Last part of the control group's path, ended by zero.
+    pub cgroup_name: [u8; CGROUP_NAME_LEN],
+    /// What was given to execve(2), ended by zero.
+    pub filename: [u8; FILENAME_LEN],
+    /// Arguments, each ended by zero.
+    pub arguments: [u8; ARGUMENTS_LEN],
+}
+
+const _: () = assert!(
+    size_of::<ExecEvent>() == 8 + 32 + 8 + 16 + COMM_LEN + CGROUP_NAME_LEN + FILENAME_LEN + ARGUMENTS_LEN,
+    "no implicit padding"
+);
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ExecEvent {}
+
+/// The last thread of a process began to exit. Its CPU time is not final yet: `ThreadEndEvent` has that.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ExitEvent {
+    /// `EVENT_EXIT`.
+    pub kind: u32,
+    /// As wait4(2) reports it: code x 256, or the signal.
+    pub exit_status: u32,
+    /// The process.
+    pub process: ProcessKey,
+    /// The parent.
+    pub parent: ProcessKey,
+    /// When.
+    pub end_boottime_ns: u64,
+    /// Control group.
+    pub cgroup_id: u64,
+    /// Greatest resident set in pages; meaningful when `has_mm`.
+    pub peak_rss_pages: u64,
+    /// Exec generation, as in `TaskRecord`.
+    pub exec_generation: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// 1: the process still had its memory when it was read.
+    pub has_mm: u32,
+    /// 1: the OOM killer chose it.
+    pub oom_killed: u32,
+    /// Name of the command, ended by zero.
+    pub comm: [u8; COMM_LEN],
+    /// Last part of the control group's path, ended by zero.
+    pub cgroup_name: [u8; CGROUP_NAME_LEN],
+}
+
+const _: () =
+    assert!(size_of::<ExitEvent>() == 8 + 32 + 24 + 16 + COMM_LEN + CGROUP_NAME_LEN, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ExitEvent {}
+
+/// A thread left its CPU for the last time: its totals are final.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadEndEvent {
+    /// `EVENT_THREAD_END`.
+    pub kind: u32,
+    /// This thread.
+    pub tid: u32,
+    /// Its process.
+    pub process: ProcessKey,
+    /// Start of this thread.
+    pub start_boottime_ns: u64,
+    /// What it used.
+    pub totals: ThreadTotals,
+}
+
+const _: () = assert!(size_of::<ThreadEndEvent>() == 8 + 16 + 8 + 48, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ThreadEndEvent {}

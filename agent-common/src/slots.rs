@@ -1,0 +1,66 @@
+//! Memory that programs in the kernel write and the agent reads while it is written: one slot a thread, one a
+//! CPU. Each `u64` means something alone.
+
+use crate::KernelRecord;
+
+/// Thread slots: a power of two. A thread has the slot of its tid modulo this number, so with a `pid_max` up to
+/// this number no two threads share one; above it collisions are counted.
+pub const THREAD_SLOTS: u32 = 32_768;
+
+/// The only index of the map `EPOCH`.
+pub const EPOCH_INDEX: u32 = 0;
+
+/// The slot of a thread.
+#[must_use]
+pub const fn thread_slot_index(tid: u32) -> u32 {
+    tid & (THREAD_SLOTS - 1)
+}
+
+/// What the scheduler last said of one thread. One cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadSlot {
+    /// Whose slot it is now. 0: nobody's yet.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// Start of that thread, nanoseconds of `CLOCK_BOOTTIME`: with the tid, an identity.
+    pub start_boottime_ns: u64,
+    /// `sum_exec_runtime` when the thread last left a CPU: absolute, so a missed event heals with the next.
+    pub cpu_time_ns: u64,
+    /// `sched_info.run_delay` at that moment.
+    pub runqueue_ns: u64,
+    /// Greatest resident sets in pages, of an even and of an odd drain epoch: while the agent reads the one of
+    /// the epoch that just ended, the kernel writes the other.
+    pub peak_rss_pages: [u64; 2],
+    /// The epochs, truncated, in which they were seen.
+    pub peak_epoch: [u32; 2],
+    /// 1 once the thread has left its CPU for the last time.
+    pub ended: u64,
+}
+
+const _: () = assert!(size_of::<ThreadSlot>() == 64, "one cache line, no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ThreadSlot {}
+
+/// Idle time of one CPU. One cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy)]
+pub struct CpuSlot {
+    /// Raised before and after each change: odd while the slot is being written.
+    pub version: u64,
+    /// Idle intervals that have ended, summed, nanoseconds of the runqueue's task clock.
+    pub idle_ns: u64,
+    /// Start of the open idle interval by the runqueue's task clock. Only set while `idle_since_monotonic_ns` is.
+    pub idle_start_ns: u64,
+    /// Start of the open idle interval by `CLOCK_MONOTONIC`; 0: the CPU is not idle.
+    pub idle_since_monotonic_ns: u64,
+    /// 1 once the CPU has switched under our eyes; before that nothing is known of it.
+    pub seen: u64,
+    /// Keeps the size at one cache line.
+    pub reserved: [u64; 3],
+}
+
+const _: () = assert!(size_of::<CpuSlot>() == 64, "one cache line, no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for CpuSlot {}

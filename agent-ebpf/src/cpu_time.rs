@@ -1,0 +1,141 @@
+//! `sched_switch` → `SLOTS` (absolute CPU time of the thread that leaves), `CPUS` (idle time), and the final
+//! totals of a thread that leaves for good → `EVENTS`.
+//!
+//! No clock is read while threads hand a CPU to each other: the kernel has already done the sum.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
+use procscope_agent_common::{
+    CpuSlot, DropReason, EVENT_THREAD_END, TASK_DEAD_BIT, ThreadEndEvent, ThreadSlot, thread_slot_index,
+};
+
+use crate::{
+    lifecycle::submit,
+    maps::{CPUS, EVENTS, SLOTS, count_drop},
+    task::Task,
+};
+
+/// `previous` leaves the CPU in `previous_state`, `next` gets it. Interrupts are off.
+#[inline(always)]
+pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
+    if previous.tid() == 0 {
+        end_idle(next);
+        return;
+    }
+    let dead = previous_state & TASK_DEAD_BIT != 0;
+    if let Some(slot) = slot_of(previous) {
+        // SAFETY: only the CPU that switches this thread out writes its slot, interrupts off. Another thread
+        // with the same slot may write on another CPU: its identity then differs, and that was counted.
+        unsafe { write_volatile(&raw mut (*slot).cpu_time_ns, previous.cpu_time_ns()) };
+        // SAFETY: as above.
+        unsafe { write_volatile(&raw mut (*slot).runqueue_ns, previous.runqueue_ns()) };
+        if dead {
+            // SAFETY: as above.
+            unsafe { write_volatile(&raw mut (*slot).ended, 1) };
+        }
+    }
+    if dead {
+        send_thread_end(previous);
+    }
+    if next.tid() == 0 {
+        begin_idle(next);
+    }
+}
+
+/// The slot of a thread, made its own when it was another's.
+#[inline(always)]
+pub(crate) fn slot_of(task: Task) -> Option<*mut ThreadSlot> {
+    let tid = task.tid();
+    let slot = SLOTS.get_ptr_mut(thread_slot_index(tid))?;
+    let start_boottime_ns = task.start_boottime_ns();
+    // SAFETY: a slot of the map; words are read one at a time while others may write them.
+    let owner = unsafe { read_volatile(&raw const (*slot).tid) };
+    // SAFETY: as above.
+    let owner_start = unsafe { read_volatile(&raw const (*slot).start_boottime_ns) };
+    if owner == tid && owner_start == start_boottime_ns {
+        return Some(slot);
+    }
+    // SAFETY: as above.
+    if owner != 0 && owner != tid && unsafe { read_volatile(&raw const (*slot).ended) } == 0 {
+        count_drop(DropReason::SlotCollision);
+    }
+    // SAFETY: as in `on_switch`: one writer, or a counted collision. The identity is zero while the rest
+    // changes, so that a reader never takes one thread's figures for another's.
+    unsafe {
+        write_volatile(&raw mut (*slot).tid, 0);
+        write_volatile(&raw mut (*slot).cpu_time_ns, 0);
+        write_volatile(&raw mut (*slot).runqueue_ns, 0);
+        write_volatile(&raw mut (*slot).peak_epoch, [0; 2]);
+        write_volatile(&raw mut (*slot).ended, 0);
+        write_volatile(&raw mut (*slot).start_boottime_ns, start_boottime_ns);
+        write_volatile(&raw mut (*slot).tgid, task.tgid());
+        write_volatile(&raw mut (*slot).tid, tid);
+    }
+    Some(slot)
+}
+
+/// The totals of a thread that never runs again.
+#[inline(always)]
+fn send_thread_end(task: Task) {
+    let Some(mut event) = EVENTS.reserve::<ThreadEndEvent>(0) else {
+        count_drop(DropReason::RingFull);
+        return;
+    };
+    event.write(ThreadEndEvent {
+        kind: EVENT_THREAD_END,
+        tid: task.tid(),
+        process: task.process(),
+        start_boottime_ns: task.start_boottime_ns(),
+        totals: task.totals(),
+    });
+    submit(event);
+}
+
+/// This CPU's slot.
+#[inline(always)]
+fn cpu_slot() -> Option<*mut CpuSlot> {
+    // SAFETY: a helper without conditions.
+    CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+}
+
+/// The CPU has nothing to run. `idle` was given the runqueue's time a moment ago; the clock read here is only
+/// for the drain, to close an interval that is still open then.
+#[inline(always)]
+fn begin_idle(idle: Task) {
+    let Some(slot) = cpu_slot() else { return };
+    // SAFETY: a helper without conditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: only this CPU writes its slot, interrupts off; the agent reads between two even versions.
+    unsafe {
+        let version = read_volatile(&raw const (*slot).version);
+        write_volatile(&raw mut (*slot).version, version + 1);
+        write_volatile(&raw mut (*slot).idle_start_ns, idle.exec_start_ns());
+        write_volatile(&raw mut (*slot).idle_since_monotonic_ns, now);
+        write_volatile(&raw mut (*slot).seen, 1);
+        write_volatile(&raw mut (*slot).version, version + 2);
+    }
+}
+
+/// The CPU has something to run again: `next` was given the runqueue's time when it was chosen.
+#[inline(always)]
+fn end_idle(next: Task) {
+    let Some(slot) = cpu_slot() else { return };
+    // SAFETY: only this CPU writes its slot, interrupts off.
+    let since = unsafe { read_volatile(&raw const (*slot).idle_since_monotonic_ns) };
+    // SAFETY: as above.
+    let start = unsafe { read_volatile(&raw const (*slot).idle_start_ns) };
+    let idle_ns = next.exec_start_ns().wrapping_sub(start);
+    // SAFETY: as in `begin_idle`.
+    unsafe {
+        let version = read_volatile(&raw const (*slot).version);
+        write_volatile(&raw mut (*slot).version, version + 1);
+        if since != 0 && idle_ns.cast_signed() > 0 {
+            let total = read_volatile(&raw const (*slot).idle_ns);
+            write_volatile(&raw mut (*slot).idle_ns, total + idle_ns);
+        }
+        write_volatile(&raw mut (*slot).idle_since_monotonic_ns, 0);
+        write_volatile(&raw mut (*slot).seen, 1);
+        write_volatile(&raw mut (*slot).version, version + 2);
+    }
+}

@@ -1,0 +1,40 @@
+//! `rss_stat` → the greatest resident set of this drain epoch, in the slot of the thread that caused it.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+
+use crate::{
+    cpu_time::slot_of,
+    maps::epoch,
+    task::{Mm, Task},
+};
+
+/// Pages of `mm` changed. Changes of somebody else's memory (fork, reclaim) are left to the iterator.
+#[inline(always)]
+pub(crate) fn on_change(mm: *const u8) {
+    // SAFETY: a helper without conditions; the verifier knows what it returns.
+    let current = Task::from_ptr(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
+    let Some(own) = current.mm() else { return };
+    let mm = Mm::from_ptr(mm);
+    if !mm.is(own) {
+        return;
+    }
+    let pages = mm.rss_pages();
+    let Some(slot) = slot_of(current) else { return };
+    #[expect(clippy::cast_possible_truncation, reason = "epochs are compared, and only two are near")]
+    let epoch = epoch() as u32;
+    let bank = (epoch & 1) as usize;
+    // SAFETY: the slot of the current thread: nobody else writes this bank of it while the epoch lasts.
+    let known_epoch = unsafe { read_volatile(&raw const (*slot).peak_epoch[bank]) };
+    // SAFETY: as above.
+    let known = unsafe { read_volatile(&raw const (*slot).peak_rss_pages[bank]) };
+    if known_epoch == epoch && pages <= known {
+        return;
+    }
+    // SAFETY: as above. The agent takes the peak only when it finds the epoch it waits for.
+    unsafe {
+        write_volatile(&raw mut (*slot).peak_rss_pages[bank], pages);
+        write_volatile(&raw mut (*slot).peak_epoch[bank], epoch);
+    }
+}
