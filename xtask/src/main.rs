@@ -4,10 +4,15 @@
     reason = "these commands speak to a person, and stdout is where they listen"
 )]
 
+mod clock;
+mod lint;
 mod place;
 mod run;
+mod runner;
 mod setup;
 mod shell;
+mod suites;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,12 @@ enum Command {
     Build(BuildArgs),
     /// Engine, collector and agent on this machine, with the live top; Ctrl-C stops all of it
     Run(run::RunArgs),
+    /// Run the suites, and print minutes, passed and failed
+    Test(suites::TestArgs),
+    /// Everything that reads the code without running it
+    Lint,
+    /// The house rules that a compiler does not check; a part of `lint`
+    Tidy,
 }
 
 #[derive(Args)]
@@ -53,6 +64,9 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&place, args.tests).map(drop),
         Command::Build(args) => run::build(&place, args.release),
         Command::Run(args) => run::run(&place, &args),
+        Command::Test(args) => suites::run(&place, &args),
+        Command::Lint => suites::lint(&place),
+        Command::Tidy => lint::tidy(&place.root),
     });
     finish(
         "xtask",

@@ -10,10 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::parts::{Parts, end};
-use crate::shell::words;
+use crate::{clock::unix_seconds, shell::words};
 
 /// Time for the live top to give the terminal back.
 const TOP_STOP_TIME: Duration = Duration::from_secs(3);
@@ -28,7 +27,7 @@ pub(super) struct Question {
 impl Question {
     /// About what is measured from now on; a data folder may hold older runs.
     pub(super) fn since_now(client: PathBuf, server: String) -> Self {
-        let since = clock_gettime(ClockId::Realtime).tv_sec.to_string();
+        let since = unix_seconds().to_string();
         Self {
             client,
             server,

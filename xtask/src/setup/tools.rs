@@ -27,7 +27,8 @@ const PACKAGED: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("curl", "curl"),
     ("jq", "jq"),
-    // lint: the folder of advisories becomes a repository.
+    // lint: the folder of advisories is unpacked and becomes a repository.
+    ("xz", "xz-utils"),
     ("git", "git"),
     // what the tables below are installed with
     ("python3", "python3-venv"),

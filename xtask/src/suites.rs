@@ -1,0 +1,278 @@
+//! `cargo xtask test`: every suite in its order and within its minutes, and one summary at the end.
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    lint,
+    place::Place,
+    runner::{Counts, Runner},
+    setup::{self, Ready},
+    shell::cargo,
+};
+
+/// Options of `test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// The suites to run; all of them when none is named
+    suites: Vec<Name>,
+}
+
+/// The suites, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Name {
+    /// Formatter, clippy, documentation, tidy, licences, advisories, style of proto/
+    Lint,
+    /// Unit, property and documentation tests, and each crate's own integration tests
+    Unit,
+    /// Real programs in the running kernel, held against what the kernel itself says
+    Kernel,
+    /// The real binaries with the real engine
+    E2e,
+    /// Manifests, units, images and dashboards, by the tools that read them
+    Deploy,
+}
+
+impl Name {
+    /// Minutes that it may take on two cores, with everything compiled.
+    fn budget(self) -> u64 {
+        match self {
+            Self::Unit | Self::Deploy => 4,
+            Self::Lint | Self::E2e => 6,
+            Self::Kernel => 8,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Lint => "lint",
+            Self::Unit => "unit",
+            Self::Kernel => "kernel",
+            Self::E2e => "e2e",
+            Self::Deploy => "deploy",
+        }
+    }
+
+    /// What cargo is asked; nothing for the lints.
+    fn cargo(self) -> &'static [&'static str] {
+        match self {
+            Self::Lint => &[],
+            Self::Unit => &["test", "--locked"],
+            Self::Kernel => &["test", "--locked", "--package", "procscope-tests-kernel"],
+            Self::E2e => &[
+                "test",
+                "--locked",
+                "--package",
+                "procscope-tests-e2e",
+                "--bins",
+                "--test",
+                "e2e",
+            ],
+            Self::Deploy => &[
+                "test",
+                "--locked",
+                "--package",
+                "procscope-tests-e2e",
+                "--test",
+                "deploy",
+            ],
+        }
+    }
+}
+
+/// Minutes for set-up and compiling, with an empty cache.
+const BUILD_BUDGET: u64 = 15;
+
+/// A line of the summary.
+struct Row {
+    name: &'static str,
+    took: Duration,
+    budget: u64,
+    counts: Counts,
+    /// Why it failed, beyond the tests that did.
+    trouble: Option<String>,
+}
+
+/// Runs suites and prints the summary.
+///
+/// # Errors
+/// When anything failed; the summary was printed before.
+pub(crate) fn run(place: &Place, args: &TestArgs) -> Result<()> {
+    let wanted: Vec<Name> = Name::value_variants()
+        .iter()
+        .copied()
+        .filter(|name| args.suites.is_empty() || args.suites.contains(name))
+        .collect();
+    let start = Instant::now();
+    let ready = setup::run(place, true)?;
+    let runner = Runner::new()?;
+    let mut rows = vec![row(
+        "build",
+        start,
+        BUILD_BUDGET,
+        build(place, &runner, &wanted, start),
+    )];
+    if rows[0].trouble.is_none() {
+        for name in wanted {
+            eprintln!("xtask: suite {}", name.word());
+            let start = Instant::now();
+            let outcome = suite(place, &runner, &ready, name, start);
+            rows.push(row(name.word(), start, name.budget(), outcome));
+            if runner.is_stopped() {
+                break;
+            }
+        }
+    }
+    summarise(&rows)
+}
+
+/// Runs the lints alone.
+///
+/// # Errors
+/// When one failed.
+pub(crate) fn lint(place: &Place) -> Result<()> {
+    setup::run(place, true)?;
+    let runner = Runner::new()?;
+    let counts = lint::all(place, &runner, Instant::now() + minutes(BUILD_BUDGET))?;
+    ensure!(
+        counts.failed == 0,
+        "{} of {} lints failed",
+        counts.failed,
+        counts.passed + counts.failed
+    );
+    Ok(())
+}
+
+/// Compiles what the suites run, so that their minutes are their own.
+fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Result<Counts> {
+    let deadline = start + minutes(BUILD_BUDGET);
+    let mut commands: Vec<Vec<&str>> = vec![vec!["build", "--locked"]];
+    for name in wanted.iter().filter(|name| !name.cargo().is_empty()) {
+        let mut command = name.cargo().to_vec();
+        command.push("--no-run");
+        commands.push(command);
+    }
+    for arguments in commands {
+        let ran = runner.run(cargo().args(&arguments).current_dir(&place.root), deadline)?;
+        ensure!(ran.succeeded, "`cargo {}` failed", arguments.join(" "));
+    }
+    Ok(Counts::default())
+}
+
+fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Instant) -> Result<Counts> {
+    let deadline = start + minutes(name.budget());
+    if name == Name::Lint {
+        return lint::all(place, runner, deadline);
+    }
+    let mut test = cargo();
+    test.args(name.cargo())
+        .current_dir(&place.root)
+        .env("PATH", path(place)?)
+        .env("PROCSCOPE_LIBCHDB", &ready.library);
+    let mut ran = runner.run(&mut test, deadline)?;
+    if ran.counts.passed + ran.counts.failed == 0 {
+        bail!("it ran no test");
+    }
+    if !ran.succeeded && ran.counts.failed == 0 {
+        // A test program that crashed has no closing line.
+        ran.counts += Counts::FAILED;
+    }
+    Ok(ran.counts)
+}
+
+/// `PATH` with what set-up installed for the suites in front.
+fn path(place: &Place) -> Result<std::ffi::OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = place
+        .test_tool_folders()
+        .into_iter()
+        .chain(env::split_paths(&path));
+    env::join_paths(folders).context("put the tools of the suites into PATH")
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_mins(count)
+}
+
+/// Judges a suite: its tests, its time, and whether it could run at all.
+fn row(name: &'static str, start: Instant, budget: u64, outcome: Result<Counts>) -> Row {
+    let took = start.elapsed();
+    let (mut counts, mut trouble) = match outcome {
+        Ok(counts) => (counts, None),
+        Err(error) => (Counts::FAILED, Some(format!("{error:#}"))),
+    };
+    if trouble.is_none() && took > minutes(budget) {
+        counts += Counts::FAILED;
+        trouble = Some(format!("it took more than its {budget} minutes"));
+    }
+    Row {
+        name,
+        took,
+        budget,
+        counts,
+        trouble,
+    }
+}
+
+/// Prints the table and, as the last line, the sum.
+fn summarise(rows: &[Row]) -> Result<()> {
+    let mut sum = Counts::default();
+    println!(
+        "\n{:<8} {:>8} {:>8} {:>8} {:>8} {:>8}",
+        "suite", "minutes", "budget", "passed", "failed", "ignored"
+    );
+    for row in rows {
+        sum += row.counts;
+        let Counts {
+            passed,
+            failed,
+            ignored,
+        } = row.counts;
+        let took = row.took.as_secs_f64() / 60.0;
+        println!(
+            "{:<8} {took:>8.1} {:>8} {passed:>8} {failed:>8} {ignored:>8}",
+            row.name, row.budget
+        );
+    }
+    let took = rows.iter().map(|row| row.took).sum::<Duration>().as_secs_f64() / 60.0;
+    println!("{:<8} {took:>8.1}", "all");
+    for row in rows {
+        if let Some(trouble) = &row.trouble {
+            println!("{}: {trouble}", row.name);
+        }
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    ensure!(sum.failed == 0, "not everything passed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_above_its_budget_has_failed() {
+        let start = Instant::now().checked_sub(Duration::from_mins(3)).unwrap();
+        assert_eq!(row("unit", start, 4, Ok(Counts::PASSED)).counts, Counts::PASSED);
+        let late = row("unit", start, 2, Ok(Counts::PASSED));
+        assert_eq!((late.counts.passed, late.counts.failed), (1, 1));
+        assert!(late.trouble.is_some());
+    }
+
+    #[test]
+    fn a_suite_that_could_not_run_has_failed() {
+        let row = row("unit", Instant::now(), 4, Err(anyhow::anyhow!("no compiler")));
+        assert_eq!(row.counts, Counts::FAILED);
+        assert!(summarise(&[row]).is_err());
+    }
+
+    #[test]
+    fn all_that_passed_is_a_success() {
+        summarise(&[row("unit", Instant::now(), 4, Ok(Counts::PASSED))]).unwrap();
+    }
+}
