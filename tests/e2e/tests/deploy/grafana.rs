@@ -1,8 +1,9 @@
 //! The dashboard: Grafana's conventions hold, and each of its queries, with the plugin's macros expanded as the plugin
 //! does, answers what it should on the real engine with our schema.
 
-use std::fs;
+use std::{fs, sync::OnceLock};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -13,10 +14,16 @@ use crate::{
 const PLUGIN: &str = "grafana-clickhouse-datasource";
 /// The process whose history is asked for; it is the one that uses most.
 const HOG: &str = "00000000-0000-0000-0000-000000000003";
-/// A range of ten minutes, and when in it our host was silent.
-const START: u64 = 1_700_000_000;
-const END: u64 = START + 600;
-const SILENT: std::ops::Range<u64> = START + 200..START + 300;
+/// Seconds of the range that is looked at.
+const RANGE_S: i64 = 600;
+/// Seconds after its start in which our host was silent.
+const SILENT: std::ops::Range<i64> = 200..300;
+
+/// Start of the range: fresh enough to be kept by every table, and a round number, so that buckets are whole.
+fn start() -> i64 {
+    static START: OnceLock<i64> = OnceLock::new();
+    *START.get_or_init(|| (Timestamp::now().as_second() / RANGE_S - 2) * RANGE_S)
+}
 
 fn dashboard() -> Value {
     let text = fs::read_to_string(deploy("grafana/dashboards").join("procscope-processes.json")).unwrap();
@@ -45,17 +52,18 @@ fn answer(store: &Store, dashboard: &Value, title: &str) -> Vec<Vec<String>> {
 
 /// Expands variables as Grafana does and macros as the plugin does.
 fn expand(sql: &str) -> String {
+    let (start, end) = (start(), start() + RANGE_S);
     let mut sql = sql
         .replace("${host:sqlstring}", "'it''s','other'")
         .replace("${process:sqlstring}", &format!("'{HOG}'"))
         .replace("${sampling_s}", "1")
         .replace("$__interval_s", "2")
-        .replace("$__fromTime", &format!("toDateTime({START})"))
-        .replace("$__toTime", &format!("toDateTime({END})"));
+        .replace("$__fromTime", &format!("toDateTime({start})"))
+        .replace("$__toTime", &format!("toDateTime({end})"));
     while let Some(at) = sql.find("$__timeFilter(") {
         let close = at + sql[at..].find(')').unwrap();
         let column = &sql[at + "$__timeFilter(".len()..close];
-        let filter = format!("{column} >= toDateTime({START}) AND {column} <= toDateTime({END})");
+        let filter = format!("{column} >= toDateTime({start}) AND {column} <= toDateTime({end})");
         sql.replace_range(at..=close, &filter);
     }
     assert!(
@@ -67,13 +75,14 @@ fn expand(sql: &str) -> String {
 
 /// Two hosts, three processes, a row a second: process N uses N x 100 ms of CPU in each and holds N MB.
 fn fill(store: &Store) {
+    let start = start();
     store.write(&format!(
         "INSERT INTO host_samples (agent_id, epoch, seq, host, boot_id, time, interval_ns, source, samples, cpus,
             wall_ns, residual_ns, lost_events)
         SELECT toUUID('00000000-0000-0000-0000-000000000001'), 1, number, 'it\\'s', generateUUIDv4(),
-            fromUnixTimestamp64Milli(toInt64(({START} + number) * 1000 + 500)), 1000000000, 'ebpf', 3, 2,
+            fromUnixTimestamp64Milli(toInt64(({start} + number) * 1000 + 500)), 1000000000, 'ebpf', 3, 2,
             2000000000, 2000000, 0
-        FROM numbers(600) WHERE {START} + number NOT BETWEEN {} AND {}",
+        FROM numbers(600) WHERE number NOT BETWEEN {} AND {}",
         SILENT.start,
         SILENT.end - 1
     ));
@@ -88,7 +97,7 @@ fn fill(store: &Store) {
     );
     store.write(&format!(
         "INSERT INTO processes (host, time, process_id, pid, name, exe)
-        SELECT 'it\\'s', toDateTime64({START}, 3), toUUID('{HOG}'), 3, 'p3', '/usr/bin/p3'"
+        SELECT 'it\\'s', toDateTime64({start}, 3), toUUID('{HOG}'), 3, 'p3', '/usr/bin/p3'"
     ));
 }
 
