@@ -32,17 +32,29 @@ fn main() -> ExitCode {
 fn build() -> Result<(), String> {
     let manifest_dir = path_from_env("CARGO_MANIFEST_DIR")?;
     let out_dir = path_from_env("OUT_DIR")?;
-    let workspace = manifest_dir.parent().ok_or("the agent's folder has no parent")?.to_owned();
+    let workspace = manifest_dir
+        .parent()
+        .ok_or("the agent's folder has no parent")?
+        .to_owned();
     let file = toolchain_file()?;
-    for path in ["agent-ebpf/src", "agent-ebpf/Cargo.toml", "agent-common/src", "agent-common/Cargo.toml"] {
+    for path in [
+        "agent-ebpf/src",
+        "agent-ebpf/Cargo.toml",
+        "agent-common/src",
+        "agent-common/Cargo.toml",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo::rerun-if-changed={}", file.display());
     println!("cargo::rerun-if-env-changed=PROCSCOPE_CACHE");
-    let text = fs::read_to_string(&file)
-        .map_err(|error| format!("no compiler for the kernel programs is known ({}: {error}): {REMEDY}", file.display()))?;
-    let toolchain: Toolchain =
-        toml::from_str(&text).map_err(|error| format!("{}: {}: {REMEDY}", file.display(), error.message()))?;
+    let text = fs::read_to_string(&file).map_err(|error| {
+        format!(
+            "no compiler for the kernel programs is known ({}: {error}): {REMEDY}",
+            file.display()
+        )
+    })?;
+    let toolchain: Toolchain = toml::from_str(&text)
+        .map_err(|error| format!("{}: {}: {REMEDY}", file.display(), error.message()))?;
     for tool in [&toolchain.rustc, &toolchain.cargo, &toolchain.bpf_linker] {
         if !tool.exists() {
             return Err(format!("{} is gone: {REMEDY}", tool.display()));
@@ -53,7 +65,8 @@ fn build() -> Result<(), String> {
 
 /// Runs the other cargo on `agent-ebpf`, with a target folder of its own and nothing of this build's settings.
 fn compile(workspace: &Path, out_dir: &Path, toolchain: &Toolchain) -> Result<(), String> {
-    let target_arch = env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
+    let target_arch =
+        env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
     let target_dir = out_dir.join("agent-ebpf");
     let flags = [
         format!("-Clinker={}", toolchain.bpf_linker.display()),
@@ -96,7 +109,11 @@ fn compile(workspace: &Path, out_dir: &Path, toolchain: &Toolchain) -> Result<()
 
 /// Where `cargo xtask setup` writes down what it found.
 fn toolchain_file() -> Result<PathBuf, String> {
-    let cache = match (env::var_os("PROCSCOPE_CACHE"), env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
+    let cache = match (
+        env::var_os("PROCSCOPE_CACHE"),
+        env::var_os("XDG_CACHE_HOME"),
+        env::var_os("HOME"),
+    ) {
         (Some(cache), _, _) => PathBuf::from(cache),
         (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
         (None, None, Some(home)) => PathBuf::from(home).join(".cache/procscope"),
@@ -106,5 +123,7 @@ fn toolchain_file() -> Result<PathBuf, String> {
 }
 
 fn path_from_env(name: &str) -> Result<PathBuf, String> {
-    env::var_os(name).map(PathBuf::from).ok_or_else(|| format!("cargo did not set {name}"))
+    env::var_os(name)
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("cargo did not set {name}"))
 }

@@ -15,6 +15,8 @@ pub const DROP_REASONS: u32 = 2;
 
 impl DropReason {
     /// Every reason with its public name.
-    pub const ALL: [(Self, &'static str); 2] =
-        [(Self::RingFull, "ring_full"), (Self::SlotCollision, "slot_collision")];
+    pub const ALL: [(Self, &'static str); 2] = [
+        (Self::RingFull, "ring_full"),
+        (Self::SlotCollision, "slot_collision"),
+    ];
 }

@@ -47,7 +47,11 @@ impl ProcessKey {
     /// The key of a process.
     #[must_use]
     pub const fn new(tgid: u32, start_boottime_ns: u64) -> Self {
-        Self { start_boottime_ns, tgid, reserved: 0 }
+        Self {
+            start_boottime_ns,
+            tgid,
+            reserved: 0,
+        }
     }
 }
 
@@ -122,7 +126,10 @@ pub struct TaskRecord {
     pub comm: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<TaskRecord>() == 32 + 48 * 2 + 56 + 16 + 16 + 16, "no implicit padding");
+const _: () = assert!(
+    size_of::<TaskRecord>() == 32 + 48 * 2 + 56 + 16 + 16 + 16,
+    "no implicit padding"
+);
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for TaskRecord {}
 
@@ -223,8 +230,10 @@ pub struct ExitEvent {
     pub cgroup_name: [u8; CGROUP_NAME_LEN],
 }
 
-const _: () =
-    assert!(size_of::<ExitEvent>() == 8 + 32 + 24 + 16 + COMM_LEN + CGROUP_NAME_LEN, "no implicit padding");
+const _: () = assert!(
+    size_of::<ExitEvent>() == 8 + 32 + 24 + 16 + COMM_LEN + CGROUP_NAME_LEN,
+    "no implicit padding"
+);
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ExitEvent {}
 
@@ -244,6 +253,9 @@ pub struct ThreadEndEvent {
     pub totals: ThreadTotals,
 }
 
-const _: () = assert!(size_of::<ThreadEndEvent>() == 8 + 16 + 8 + 48, "no implicit padding");
+const _: () = assert!(
+    size_of::<ThreadEndEvent>() == 8 + 16 + 8 + 48,
+    "no implicit padding"
+);
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadEndEvent {}

@@ -39,7 +39,10 @@ pub struct ThreadSlot {
     pub ended: u64,
 }
 
-const _: () = assert!(size_of::<ThreadSlot>() == 64, "one cache line, no implicit padding");
+const _: () = assert!(
+    size_of::<ThreadSlot>() == 64,
+    "one cache line, no implicit padding"
+);
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadSlot {}
 

@@ -26,14 +26,21 @@ const WARN_EVERY: u64 = 4096;
 pub(crate) fn submit<T>(event: RingBufEntry<T>) {
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let half = EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / 2;
-    event.submit(u64::from(if waiting > half { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+    event.submit(u64::from(if waiting > half {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }));
 }
 
 /// Counts an event for which there was no room; the first of many also tells the agent's log.
 #[inline(always)]
 fn no_room(ctx: &BtfTracePointContext, what: &str, tgid: u32) {
     if count_drop(DropReason::RingFull) % WARN_EVERY == 0 {
-        warn!(ctx, "no room for the {} of process {}, and for others until the agent drains", what, tgid);
+        warn!(
+            ctx,
+            "no room for the {} of process {}, and for others until the agent drains", what, tgid
+        );
     }
 }
 
@@ -43,7 +50,9 @@ pub(crate) fn on_fork(ctx: &BtfTracePointContext, parent: Task, child: Task) {
     if child.tid() != child.tgid() {
         return;
     }
-    let Some(mut event) = EVENTS.reserve::<ForkEvent>(0) else { return no_room(ctx, "fork", child.tgid()) };
+    let Some(mut event) = EVENTS.reserve::<ForkEvent>(0) else {
+        return no_room(ctx, "fork", child.tgid());
+    };
     event.write(ForkEvent {
         kind: EVENT_FORK,
         uid: child.uid(),
@@ -60,7 +69,9 @@ pub(crate) fn on_fork(ctx: &BtfTracePointContext, parent: Task, child: Task) {
 /// `task`, which is the current one, became another program; it called execve(2) as thread `old_tid`.
 #[inline(always)]
 pub(crate) fn on_exec(ctx: &BtfTracePointContext, task: Task, old_tid: u32, bprm: *const u8) {
-    let Some(mut event) = EVENTS.reserve::<ExecEvent>(0) else { return no_room(ctx, "exec", task.tgid()) };
+    let Some(mut event) = EVENTS.reserve::<ExecEvent>(0) else {
+        return no_room(ctx, "exec", task.tgid());
+    };
     let to = event.as_mut_ptr();
     // SAFETY: `to` is the reserved entry; every field is written, strings up to their ending zero and arguments
     // up to `arguments_len`, and the agent reads no further.
@@ -91,7 +102,9 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
     if signal.live() != 0 {
         return;
     }
-    let Some(mut event) = EVENTS.reserve::<ExitEvent>(0) else { return no_room(ctx, "exit", task.tgid()) };
+    let Some(mut event) = EVENTS.reserve::<ExitEvent>(0) else {
+        return no_room(ctx, "exit", task.tgid());
+    };
     let (has_mm, peak_rss_pages) = match task.mm() {
         Some(mm) => {
             let (now, noted) = (mm.rss_pages(), mm.hiwater_pages());
@@ -113,7 +126,8 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
         (*to).uid = task.uid();
         (*to).has_mm = has_mm;
         (*to).oom_killed = u32::from(signal.is_oom_victim());
-        (*to).comm = task.comm();
+        // The thread that exits last may have a name of its own; the first one has the process's.
+        (*to).comm = task.leader().comm();
         task.write_cgroup_name((&raw mut (*to).cgroup_name).cast(), CGROUP_NAME_LEN as u32);
     }
     submit(event);

@@ -35,7 +35,9 @@ pub(crate) static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROP_R
 /// Counts a lost measurement and says how many there were on this CPU before.
 #[inline(always)]
 pub(crate) fn count_drop(reason: DropReason) -> u64 {
-    let Some(count) = DROPS.get_ptr_mut(reason as u32) else { return 0 };
+    let Some(count) = DROPS.get_ptr_mut(reason as u32) else {
+        return 0;
+    };
     // SAFETY: a per-CPU value; programs on one CPU that could interrupt each other here lose at most a count.
     unsafe {
         let before = *count;
@@ -48,5 +50,7 @@ pub(crate) fn count_drop(reason: DropReason) -> u64 {
 #[inline(always)]
 pub(crate) fn epoch() -> u64 {
     // SAFETY: one aligned u64 that the agent replaces as a whole.
-    EPOCH.get_ptr(EPOCH_INDEX).map_or(0, |epoch| unsafe { core::ptr::read_volatile(epoch) })
+    EPOCH
+        .get_ptr(EPOCH_INDEX)
+        .map_or(0, |epoch| unsafe { core::ptr::read_volatile(epoch) })
 }

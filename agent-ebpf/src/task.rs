@@ -167,7 +167,10 @@ impl Task {
 
     /// Rises by one with each exec along the ancestry; the low 32 bits.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "nobody calls execve four thousand million times")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "nobody calls execve four thousand million times"
+    )]
     pub(crate) fn exec_generation(self) -> u32 {
         // SAFETY: see `members!`.
         let id: u64 = unsafe { member(self.0, &TASK_SELF_EXEC_ID) };

@@ -48,18 +48,23 @@ pub fn audit(
         .map(|(cpu, now)| {
             // A CPU that has not switched since we came tells nothing: the residual shows it.
             let then = before.idle.get(cpu).filter(|then| then.known);
-            then.map_or(0, |then| now.idle_ns.saturating_sub(then.idle_ns).min(interval_ns))
+            then.map_or(0, |then| {
+                now.idle_ns.saturating_sub(then.idle_ns).min(interval_ns)
+            })
         })
         .sum();
     let times = before.times.zip(after.times);
-    let rise = |field: fn(&CpuTimes) -> u64| times.map(|(then, now)| field(&now).saturating_sub(field(&then)));
+    let rise =
+        |field: fn(&CpuTimes) -> u64| times.map(|(then, now)| field(&now).saturating_sub(field(&then)));
     let iowait_ns = rise(|times| times.iowait_ns).map(|ns| ns.min(idle_all_ns));
     let irq_ns = rise(|times| times.irq_ns).filter(|_| accounting.interrupts);
     let softirq_ns = rise(|times| times.softirq_ns).filter(|_| accounting.interrupts);
     let steal_ns = rise(|times| times.steal_ns).filter(|_| accounting.steal);
     let outside = [irq_ns, softirq_ns, steal_ns].into_iter().flatten();
-    let known: u64 =
-        [used.process_ns, used.kthread_ns, idle_all_ns].into_iter().chain(outside).fold(0, u64::saturating_add);
+    let known: u64 = [used.process_ns, used.kthread_ns, idle_all_ns]
+        .into_iter()
+        .chain(outside)
+        .fold(0, u64::saturating_add);
     v1::HostAudit {
         cpus,
         wall_ns,
@@ -81,14 +86,30 @@ pub fn audit(
 mod tests {
     use super::*;
 
-    const HIDDEN: TimeAccounting = TimeAccounting { interrupts: false, steal: false };
+    const HIDDEN: TimeAccounting = TimeAccounting {
+        interrupts: false,
+        steal: false,
+    };
 
     fn reading(raw_ns: u64, idle: &[(u64, bool)], iowait_ns: u64) -> AuditReading {
-        let idle = (0..).zip(idle).map(|(cpu, (idle_ns, known))| (cpu, CpuIdle { idle_ns: *idle_ns, known: *known }));
+        let idle = (0..).zip(idle).map(|(cpu, (idle_ns, known))| {
+            (
+                cpu,
+                CpuIdle {
+                    idle_ns: *idle_ns,
+                    known: *known,
+                },
+            )
+        });
         AuditReading {
             raw_ns,
             idle: idle.collect(),
-            times: Some(CpuTimes { iowait_ns, irq_ns: 5, softirq_ns: 5, steal_ns: 5 }),
+            times: Some(CpuTimes {
+                iowait_ns,
+                irq_ns: 5,
+                softirq_ns: 5,
+                steal_ns: 5,
+            }),
         }
     }
 
@@ -96,11 +117,18 @@ mod tests {
     fn what_everybody_used_and_idling_make_up_the_wall() {
         let before = reading(0, &[(0, true), (100, true)], 0);
         let after = reading(1000, &[(400, true), (800, true)], 50);
-        let used = Used { process_ns: 850, kthread_ns: 50, ..Used::default() };
+        let used = Used {
+            process_ns: 850,
+            kthread_ns: 50,
+            ..Used::default()
+        };
         let audit = audit(&before, &after, used, HIDDEN);
         assert_eq!((audit.cpus, audit.wall_ns), (2, 2000));
         assert_eq!((audit.idle_ns, audit.iowait_ns), (1050, Some(50)));
-        assert_eq!((audit.irq_ns, audit.steal_ns, audit.interrupts_in_tasks), (None, None, true));
+        assert_eq!(
+            (audit.irq_ns, audit.steal_ns, audit.interrupts_in_tasks),
+            (None, None, true)
+        );
         assert_eq!(audit.residual_ns, 0);
     }
 
@@ -115,7 +143,10 @@ mod tests {
     fn more_than_the_wall_is_a_negative_residual() {
         let before = reading(0, &[(0, true)], 0);
         let after = reading(1000, &[(600, true)], 0);
-        let used = Used { process_ns: 500, ..Used::default() };
+        let used = Used {
+            process_ns: 500,
+            ..Used::default()
+        };
         assert_eq!(audit(&before, &after, used, HIDDEN).residual_ns, -100);
     }
 }

@@ -67,7 +67,10 @@ impl<'a> Btf<'a> {
     /// When the bytes are not BTF.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let word = |at: usize| word(bytes, at).ok_or(BtfError::Header);
-        let magic = bytes.get(..2).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+        let magic = bytes
+            .get(..2)
+            .and_then(|b| b.try_into().ok())
+            .map(u16::from_ne_bytes);
         if magic != Some(MAGIC) {
             return Err(BtfError::Header);
         }
@@ -81,7 +84,12 @@ impl<'a> Btf<'a> {
         if bytes.len() < HEADER_LEN {
             return Err(BtfError::Header);
         }
-        let mut btf = Self { types, strings, starts: vec![0], by_name: HashMap::new() };
+        let mut btf = Self {
+            types,
+            strings,
+            starts: vec![0],
+            by_name: HashMap::new(),
+        };
         let mut at = 0;
         while at < types.len() {
             let id = btf.starts.len();
@@ -181,7 +189,9 @@ impl<'a> Btf<'a> {
         for _step in 0..DEPTH_MAX {
             let head = self.head(id)?;
             match head.kind {
-                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => id = head.size_or_type,
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = head.size_or_type
+                }
                 _ => return Some(id),
             }
         }
@@ -220,7 +230,11 @@ impl<'a> Btf<'a> {
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_ne_bytes)
+    bytes
+        .get(at..at.checked_add(4)?)?
+        .try_into()
+        .ok()
+        .map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

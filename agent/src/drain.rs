@@ -11,8 +11,8 @@ use std::{
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use procscope_agent_common::{
-    CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent,
-    KernelRecord, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
+    CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent, ExitEvent,
+    ForkEvent, KernelRecord, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
 use crate::probes::{self, Probes, TimeAccounting};
@@ -95,8 +95,10 @@ impl Drain {
     pub fn open(mut probes: Probes, cpus: u32) -> Result<Self, DrainError> {
         let slots = Shared::map(&mut probes, "SLOTS", THREAD_SLOTS)?;
         let cpus = Shared::map(&mut probes, "CPUS", cpus)?;
-        let events = RingBuf::try_from(take(&mut probes, "EVENTS")?)
-            .map_err(|source| DrainError::Map { map: "EVENTS", source })?;
+        let events = RingBuf::try_from(take(&mut probes, "EVENTS")?).map_err(|source| DrainError::Map {
+            map: "EVENTS",
+            source,
+        })?;
         let drops = PerCpuArray::try_from(take(&mut probes, "DROPS")?)
             .map_err(|source| DrainError::Map { map: "DROPS", source })?;
         let epoch_map = Array::try_from(take(&mut probes, "EPOCH")?)
@@ -185,7 +187,9 @@ impl Drain {
         let ended_epoch = self.epoch - 1;
         let mut filled = 0;
         loop {
-            let read = file.read(&mut self.walk_buffer[filled..]).map_err(DrainError::Walk)?;
+            let read = file
+                .read(&mut self.walk_buffer[filled..])
+                .map_err(DrainError::Walk)?;
             if read == 0 {
                 break;
             }
@@ -193,20 +197,28 @@ impl Drain {
             let whole = filled - filled % size_of::<TaskRecord>();
             for bytes in self.walk_buffer[..whole].chunks_exact(size_of::<TaskRecord>()) {
                 if let Some(task) = record::<TaskRecord>(bytes) {
-                    each(&task, self.slots.peak(task.tid, task.start_boottime_ns, ended_epoch));
+                    each(
+                        &task,
+                        self.slots.peak(task.tid, task.start_boottime_ns, ended_epoch),
+                    );
                 }
             }
             self.walk_buffer.copy_within(whole..filled, 0);
             filled -= whole;
         }
-        if filled == 0 { Ok(()) } else { Err(DrainError::Walk(io::ErrorKind::UnexpectedEof.into())) }
+        if filled == 0 {
+            Ok(())
+        } else {
+            Err(DrainError::Walk(io::ErrorKind::UnexpectedEof.into()))
+        }
     }
 
     /// What the scheduler last said of a thread whose end was lost: CPU time and run-queue wait in nanoseconds.
     #[must_use]
     pub fn last_word(&self, tid: u32, start_boottime_ns: u64) -> Option<(u64, u64)> {
         let slot = self.slots.get(thread_slot_index(tid))?;
-        (slot.tid == tid && slot.start_boottime_ns == start_boottime_ns).then_some((slot.cpu_time_ns, slot.runqueue_ns))
+        (slot.tid == tid && slot.start_boottime_ns == start_boottime_ns)
+            .then_some((slot.cpu_time_ns, slot.runqueue_ns))
     }
 
     /// Idle time of a CPU, closed at `now_monotonic_ns`.
@@ -218,8 +230,15 @@ impl Drain {
             let after = self.cpus.get(cpu)?;
             if before.version == after.version && before.version % 2 == 0 {
                 let since = before.idle_since_monotonic_ns;
-                let open = if since == 0 { 0 } else { now_monotonic_ns.saturating_sub(since) };
-                return Some(CpuIdle { idle_ns: before.idle_ns + open, known: before.seen != 0 });
+                let open = if since == 0 {
+                    0
+                } else {
+                    now_monotonic_ns.saturating_sub(since)
+                };
+                return Some(CpuIdle {
+                    idle_ns: before.idle_ns + open,
+                    known: before.seen != 0,
+                });
             }
         }
         None
@@ -268,8 +287,13 @@ unsafe impl<T: KernelRecord> Send for Shared<T> {}
 
 impl<T: KernelRecord> Shared<T> {
     fn map(probes: &mut Probes, name: &'static str, len: u32) -> Result<Self, DrainError> {
-        let Map::Array(map) = take(probes, name)? else { return Err(DrainError::NoMap(name)) };
-        let bytes = usize::try_from(len).unwrap_or(usize::MAX).saturating_mul(size_of::<T>()).next_multiple_of(4096);
+        let Map::Array(map) = take(probes, name)? else {
+            return Err(DrainError::NoMap(name));
+        };
+        let bytes = usize::try_from(len)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(size_of::<T>())
+            .next_multiple_of(4096);
         let fd: BorrowedFd<'_> = map.fd().as_fd();
         // SAFETY: a new mapping at an address that the kernel chooses; nothing else uses it.
         let start = unsafe {
@@ -282,9 +306,17 @@ impl<T: KernelRecord> Shared<T> {
                 0,
             )
         }
-        .map_err(|error| DrainError::Mmap { map: name, source: error.into() })?;
+        .map_err(|error| DrainError::Mmap {
+            map: name,
+            source: error.into(),
+        })?;
         let start = NonNull::new(start.cast()).ok_or(DrainError::NoMap(name))?;
-        Ok(Self { start, len, bytes, _map: map })
+        Ok(Self {
+            start,
+            len,
+            bytes,
+            _map: map,
+        })
     }
 
     /// A copy of one element; words of it may be of different moments.
@@ -300,12 +332,18 @@ impl<T: KernelRecord> Shared<T> {
 impl Shared<ThreadSlot> {
     /// The greatest resident set that a thread saw in one epoch, in pages; 0: nothing was seen.
     fn peak(&self, tid: u32, start_boottime_ns: u64, epoch: u64) -> u64 {
-        let Some(slot) = self.get(thread_slot_index(tid)) else { return 0 };
+        let Some(slot) = self.get(thread_slot_index(tid)) else {
+            return 0;
+        };
         if slot.tid != tid || slot.start_boottime_ns != start_boottime_ns {
             return 0;
         }
         let bank = usize::from(epoch % 2 == 1);
-        if u64::from(slot.peak_epoch[bank]) == epoch & u64::from(u32::MAX) { slot.peak_rss_pages[bank] } else { 0 }
+        if u64::from(slot.peak_epoch[bank]) == epoch & u64::from(u32::MAX) {
+            slot.peak_rss_pages[bank]
+        } else {
+            0
+        }
     }
 }
 

@@ -160,13 +160,21 @@ impl Fold {
     /// Nothing known yet. What started before `attached_boottime_ns` has a past that belongs to no interval.
     #[must_use]
     pub fn new(attached_boottime_ns: u64) -> Self {
-        Self { attached_boottime_ns, ..Self::default() }
+        Self {
+            attached_boottime_ns,
+            ..Self::default()
+        }
     }
 
     /// A process was made.
     pub fn fork(&mut self, event: &ForkEvent) {
-        let inherited = self.processes.get(&event.parent).map(|parent| Arc::clone(&parent.facts));
-        let Some(process) = self.process(event.process) else { return };
+        let inherited = self
+            .processes
+            .get(&event.parent)
+            .map(|parent| Arc::clone(&parent.facts));
+        let Some(process) = self.process(event.process) else {
+            return;
+        };
         let inherited = inherited.unwrap_or_default();
         let same_group = inherited.cgroup_id == event.cgroup_id;
         process.facts = Arc::new(Facts {
@@ -176,7 +184,11 @@ impl Fold {
             comm: until_zero(&event.comm),
             cgroup_id: event.cgroup_id,
             // A child stays in its parent's group and runs its program until it says otherwise.
-            cgroup_name: if same_group { inherited.cgroup_name.clone() } else { Vec::new() },
+            cgroup_name: if same_group {
+                inherited.cgroup_name.clone()
+            } else {
+                Vec::new()
+            },
             filename: inherited.filename.clone(),
             arguments: inherited.arguments.clone(),
             kernel_thread: inherited.kernel_thread,
@@ -188,8 +200,12 @@ impl Fold {
         if event.old_tid != event.process.tgid {
             self.take_over_leader(event);
         }
-        let Some(process) = self.process(event.process) else { return };
-        let arguments = usize::try_from(event.arguments_len).unwrap_or(0).min(event.arguments.len());
+        let Some(process) = self.process(event.process) else {
+            return;
+        };
+        let arguments = usize::try_from(event.arguments_len)
+            .unwrap_or(0)
+            .min(event.arguments.len());
         process.facts = Arc::new(Facts {
             parent: process.facts.parent.or(Some(event.parent)),
             exec_generation: event.exec_generation,
@@ -201,8 +217,13 @@ impl Fold {
             arguments: event.arguments[..arguments].to_vec(),
             kernel_thread: false,
         });
-        // A new address space: what the old one reached stays in the interval's peak only.
-        process.interval_peak_pages = process.interval_peak_pages.max(process.rss_pages);
+        // A new address space. What the old one reached stays in the interval's peak, unless it was only the
+        // copy of its parent's that every child begins with.
+        process.interval_peak_pages = if process.first_seen && !process.before_us {
+            None
+        } else {
+            process.interval_peak_pages.max(process.rss_pages)
+        };
         process.rss_pages = None;
         process.lifetime_peak_pages = None;
         process.noted_hiwater_pages = 0;
@@ -211,12 +232,20 @@ impl Fold {
 
     /// A thread that is not the first called execve(2): it goes on under the first one's number and start.
     fn take_over_leader(&mut self, event: &ExecEvent) {
-        let leader = ThreadKey { tid: event.process.tgid, start_boottime_ns: event.process.start_boottime_ns };
-        let gone = ThreadKey { tid: event.old_tid, start_boottime_ns: event.process.start_boottime_ns };
+        let leader = ThreadKey {
+            tid: event.process.tgid,
+            start_boottime_ns: event.process.start_boottime_ns,
+        };
+        let gone = ThreadKey {
+            tid: event.old_tid,
+            start_boottime_ns: event.process.start_boottime_ns,
+        };
         let caller = self
             .threads
             .iter()
-            .find(|(key, thread)| key.tid == event.old_tid && thread.process == event.process && **key != gone)
+            .find(|(key, thread)| {
+                key.tid == event.old_tid && thread.process == event.process && **key != gone
+            })
             .map(|(key, _)| *key);
         let old_leader = self.threads.remove(&leader);
         if let Some(thread) = caller.and_then(|caller| self.threads.remove(&caller)) {
@@ -229,7 +258,9 @@ impl Fold {
 
     /// The last thread of a process began to exit.
     pub fn exit(&mut self, event: &ExitEvent) {
-        let Some(process) = self.process(event.process) else { return };
+        let Some(process) = self.process(event.process) else {
+            return;
+        };
         let facts = Arc::make_mut(&mut process.facts);
         facts.uid = event.uid;
         facts.exec_generation = event.exec_generation;
@@ -253,15 +284,25 @@ impl Fold {
             self.lost_ends += 1;
             return;
         }
-        let key = ThreadKey { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        let key = ThreadKey {
+            tid: event.tid,
+            start_boottime_ns: event.start_boottime_ns,
+        };
         let past = event.start_boottime_ns < self.attached_boottime_ns && !self.threads.contains_key(&key);
-        if past && self.processes.get(&event.process).is_some_and(|process| process.before_us) {
+        if past
+            && self
+                .processes
+                .get(&event.process)
+                .is_some_and(|process| process.before_us)
+        {
             // It ended while the first walk was under way: the process's past may hold it already.
             self.torn_reads += 1;
             return;
         }
         self.advance(key, event.process, event.totals, past);
-        let Some(process) = self.processes.get_mut(&event.process) else { return };
+        let Some(process) = self.processes.get_mut(&event.process) else {
+            return;
+        };
         process.end_thread(self.threads.get_mut(&key));
         if peak_pages > 0 {
             process.note_peak(peak_pages, 0);
@@ -279,11 +320,16 @@ impl Fold {
             *walk = self.walk;
             return;
         }
-        let key = ThreadKey { tid: task.tid, start_boottime_ns: task.start_boottime_ns };
+        let key = ThreadKey {
+            tid: task.tid,
+            start_boottime_ns: task.start_boottime_ns,
+        };
         let is_leader = task.tid == task.process.tgid;
         let seeding = !self.seeded;
         self.advance(key, task.process, task.totals, seeding);
-        let Some(process) = self.processes.get_mut(&task.process) else { return };
+        let Some(process) = self.processes.get_mut(&task.process) else {
+            return;
+        };
         if seeding {
             process.before_us = true;
             if task.flags & TASK_ZOMBIE != 0 {
@@ -375,7 +421,9 @@ impl Fold {
         });
         for (key, process, before) in lost {
             self.lost_ends += 1;
-            let Some(process) = self.processes.get_mut(&process) else { continue };
+            let Some(process) = self.processes.get_mut(&process) else {
+                continue;
+            };
             process.live_threads = process.live_threads.saturating_sub(1);
             process.any_ended = true;
             process.touched = walk;
@@ -391,8 +439,10 @@ impl Fold {
             self.overflow += 1;
             return None;
         }
-        let process =
-            self.processes.entry(key).or_insert_with(|| Process { first_seen: true, ..Process::default() });
+        let process = self.processes.entry(key).or_insert_with(|| Process {
+            first_seen: true,
+            ..Process::default()
+        });
         process.touched = self.walk;
         Some(process)
     }
@@ -407,7 +457,9 @@ impl Fold {
         let walk = self.walk;
         let before = self.threads.get(&key).map(|thread| thread.totals);
         let (delta, torn) = rise(before.unwrap_or_default(), now);
-        let Some(owner) = self.process(process) else { return };
+        let Some(owner) = self.process(process) else {
+            return;
+        };
         if before.is_none() {
             owner.threaded |= owner.live_threads > 0 || owner.any_ended;
             owner.live_threads += 1;
@@ -490,7 +542,11 @@ impl Process {
             }
             if !self.ended_before_us {
                 *lost_ends += 1;
-                self.exit = Some(Exit { status: None, end_boottime_ns: now_boottime_ns, oom_killed: None });
+                self.exit = Some(Exit {
+                    status: None,
+                    end_boottime_ns: now_boottime_ns,
+                    oom_killed: None,
+                });
             }
             return true;
         };

@@ -18,16 +18,27 @@ pub struct CpuTimes {
 /// Reads the first line of /proc/stat.
 #[must_use]
 pub fn cpu_times() -> Option<CpuTimes> {
-    parse_cpu_times(&fs::read_to_string("/proc/stat").ok()?, rustix::param::clock_ticks_per_second())
+    parse_cpu_times(
+        &fs::read_to_string("/proc/stat").ok()?,
+        rustix::param::clock_ticks_per_second(),
+    )
 }
 
 fn parse_cpu_times(text: &str, ticks_per_second: u64) -> Option<CpuTimes> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let tick_ns = 1_000_000_000 / ticks_per_second.max(1);
     // user nice system idle iowait irq softirq steal
-    let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> = line
+        .split_ascii_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
     let field = |n: usize| fields.get(n).map(|ticks| ticks.saturating_mul(tick_ns));
-    Some(CpuTimes { iowait_ns: field(4)?, irq_ns: field(5)?, softirq_ns: field(6)?, steal_ns: field(7)? })
+    Some(CpuTimes {
+        iowait_ns: field(4)?,
+        irq_ns: field(5)?,
+        softirq_ns: field(6)?,
+        steal_ns: field(7)?,
+    })
 }
 
 /// `MemTotal` and `MemAvailable` of /proc/meminfo, in bytes.
@@ -39,7 +50,13 @@ pub fn memory() -> (Option<u64>, Option<u64>) {
 
 fn meminfo(text: &str, key: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    value
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 /// Numbers of the CPUs in a file such as /sys/devices/system/cpu/online: `0-3,8`.
@@ -95,7 +112,12 @@ mod tests {
         let times = parse_cpu_times(text, 100).unwrap();
         assert_eq!(
             times,
-            CpuTimes { iowait_ns: 50_000_000, irq_ns: 60_000_000, softirq_ns: 70_000_000, steal_ns: 80_000_000 }
+            CpuTimes {
+                iowait_ns: 50_000_000,
+                irq_ns: 60_000_000,
+                softirq_ns: 70_000_000,
+                steal_ns: 80_000_000
+            }
         );
         assert_eq!(parse_cpu_times("cpu  1 2", 100), None);
         assert_eq!(parse_cpu_times("", 100), None);

@@ -84,7 +84,12 @@ impl Identities {
 
     /// The names of a process, and whether they are new: first seen, or after an exec or renaming.
     /// `wall_minus_boot_ns`: the wall clock's lead over `CLOCK_BOOTTIME`.
-    pub fn of(&mut self, key: ProcessKey, facts: &Arc<Facts>, wall_minus_boot_ns: u64) -> (Arc<Identity>, bool) {
+    pub fn of(
+        &mut self,
+        key: ProcessKey,
+        facts: &Arc<Facts>,
+        wall_minus_boot_ns: u64,
+    ) -> (Arc<Identity>, bool) {
         if let Some(known) = self.known.get(&key)
             && (Arc::ptr_eq(&known.facts, facts) || known.facts == *facts)
         {
@@ -105,7 +110,12 @@ impl Identities {
             cgroup,
             start_wall_ns,
         });
-        let known = Known { facts: Arc::clone(facts), identity: Arc::clone(&identity), exe, arguments };
+        let known = Known {
+            facts: Arc::clone(facts),
+            identity: Arc::clone(&identity),
+            exe,
+            arguments,
+        };
         self.known.insert(key, known);
         (identity, true)
     }
@@ -125,7 +135,12 @@ impl Identities {
         }
         let same_program = |known: &&Known| known.facts.exec_generation == facts.exec_generation;
         let ours = self.known.get(&key).filter(same_program);
-        let parents = || facts.parent.and_then(|parent| self.known.get(&parent)).filter(same_program);
+        let parents = || {
+            facts
+                .parent
+                .and_then(|parent| self.known.get(&parent))
+                .filter(same_program)
+        };
         if let Some(known) = ours.or_else(parents) {
             return (known.exe.clone(), known.arguments.clone());
         }
@@ -147,8 +162,12 @@ impl Identities {
             return path.clone();
         }
         let file = self.proc_root.join(key.tgid.to_string()).join("cgroup");
-        let path = read_start(&file).ok().and_then(|text| cgroup_path(&text, self.legacy_controller));
-        let Some(path) = path else { return escape(&facts.cgroup_name) };
+        let path = read_start(&file)
+            .ok()
+            .and_then(|text| cgroup_path(&text, self.legacy_controller));
+        let Some(path) = path else {
+            return escape(&facts.cgroup_name);
+        };
         if self.cgroup_paths.len() >= CGROUPS_MAX {
             self.cgroup_paths.clear();
         }
@@ -177,7 +196,9 @@ fn cgroup_path(text: &[u8], legacy_controller: Option<&str>) -> Option<String> {
         let (_number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
         let ours = match legacy_controller {
             None => controllers.is_empty(),
-            Some(controller) => controllers.split(|byte| *byte == b',').any(|one| one == controller.as_bytes()),
+            Some(controller) => controllers
+                .split(|byte| *byte == b',')
+                .any(|one| one == controller.as_bytes()),
         };
         ours.then(|| escape(path))
     })
@@ -186,7 +207,9 @@ fn cgroup_path(text: &[u8], legacy_controller: Option<&str>) -> Option<String> {
 /// The first bytes of a file.
 fn read_start(file: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?.take(PROC_BYTES_MAX).read_to_end(&mut bytes)?;
+    fs::File::open(file)?
+        .take(PROC_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -213,12 +236,16 @@ mod tests {
             comm: b"true".to_vec(),
             filename: b"/bin/true".to_vec(),
             arguments: b"/bin/true\0--token=x\0".to_vec(),
-            cgroup_name: b"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope".to_vec(),
+            cgroup_name: b"docker-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.scope"
+                .to_vec(),
             ..Facts::default()
         });
         let (identity, new) = identities().of(ProcessKey::new(10, 5), &facts, 1000);
         assert!(new);
-        assert_eq!((identity.name.as_str(), identity.exe.as_str()), ("true", "/bin/true"));
+        assert_eq!(
+            (identity.name.as_str(), identity.exe.as_str()),
+            ("true", "/bin/true")
+        );
         assert_eq!(identity.cmdline, "/bin/true --token=********");
         assert_eq!(identity.container_id.len(), 64);
         assert_eq!(identity.start_wall_ns, 1005);
@@ -228,13 +255,23 @@ mod tests {
     fn names_are_told_once_and_again_after_an_exec() {
         let mut identities = identities();
         let key = ProcessKey::new(10, 5);
-        let before = Arc::new(Facts { comm: b"sh".to_vec(), ..Facts::default() });
+        let before = Arc::new(Facts {
+            comm: b"sh".to_vec(),
+            ..Facts::default()
+        });
         assert!(identities.of(key, &before, 1000).1);
         assert!(!identities.of(key, &before, 2000).1);
-        let after = Arc::new(Facts { comm: b"ls".to_vec(), exec_generation: 1, ..Facts::default() });
+        let after = Arc::new(Facts {
+            comm: b"ls".to_vec(),
+            exec_generation: 1,
+            ..Facts::default()
+        });
         let (identity, new) = identities.of(key, &after, 3000);
         assert!(new);
-        assert_eq!(identity.start_wall_ns, 1005, "the start for display is computed once");
+        assert_eq!(
+            identity.start_wall_ns, 1005,
+            "the start for display is computed once"
+        );
     }
 
     #[test]

@@ -1,2 +1,201 @@
-//! test
-pub mod btf; pub mod clock; pub mod drain; pub mod fold; pub mod offsets; pub mod probes;
+//! The agent: watches this machine from inside the kernel and streams what it saw. Knows nothing of stores,
+//! other machines, or what anybody shows.
+
+pub mod audit;
+pub mod btf;
+pub mod check;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod fold;
+pub mod host;
+pub mod identity;
+pub mod names;
+pub mod observer;
+pub mod offsets;
+pub mod probes;
+pub mod queue;
+pub mod sample;
+pub mod scrub;
+pub mod show;
+pub mod state;
+pub mod uplink;
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+    time::Duration,
+};
+
+use procscope_proto::v1;
+use procscope_startup::{Failure, Result};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::{
+    config::{Config, Format},
+    observer::{ObserveError, Observer, Settings},
+    queue::Queue,
+    state::State,
+    uplink::Outbox,
+};
+
+/// How long the last snapshots may take to arrive when the agent is told to stop.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Drains and streams until `stop` is set.
+///
+/// # Errors
+/// Exit code 1 when the kernel side does not start or breaks.
+pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
+    let state = State::open(&config.state_dir)?;
+    let mut observer = start(config.settings.clone())?;
+    let outbox = Arc::new(Outbox::new(Queue::new(queue::LEN_MAX, queue::BYTES_MAX)));
+    let agent_id = state.agent_id.into_bytes();
+    let epoch = new_epoch();
+    info!(
+        agent_id = %state.agent_id, epoch, host = config.settings.host,
+        collector = %config.collector.uri(), interval_ms = config.settings.interval.as_millis(),
+        "attached to the kernel"
+    );
+    let (done, drained) = oneshot::channel();
+    let drain = {
+        let (outbox, stop) = (Arc::clone(&outbox), Arc::clone(stop));
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || {
+                let outcome = drain_loop(&mut observer, &outbox, agent_id, epoch, &stop);
+                // The programs are detached before the rest of the agent says farewell.
+                drop(observer);
+                // The receiver is gone only when the agent is already ending.
+                _ = done.send(());
+                outcome
+            })
+            .map_err(|error| Failure::failed(format_args!("could not start a thread: {error}")))?
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("could not start the network side: {error}")))?
+        .block_on(async {
+            let uplink = uplink::run(config.collector, config.token, Arc::clone(&outbox));
+            tokio::pin!(uplink);
+            tokio::select! {
+                () = &mut uplink => {}
+                _ = drained => {}
+            }
+            let all_stored = async {
+                while !outbox.with(|queue| queue.is_empty()) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                () = &mut uplink => {}
+                () = all_stored => {}
+                () = tokio::time::sleep(FAREWELL) => {}
+            }
+        });
+    let left = outbox.with(|queue| queue.len());
+    if left > 0 {
+        tracing::warn!(
+            snapshots = left,
+            "stopped before the collector had stored the last snapshots"
+        );
+    }
+    drain
+        .join()
+        .unwrap_or_else(|_panic| Err(Failure::failed("the drain thread broke; this is a bug")))
+}
+
+/// Prints intervals of this machine, without a collector.
+///
+/// # Errors
+/// Exit code 1 when the kernel side does not start or breaks.
+pub fn sample(settings: Settings, count: u64, format: Format, stop: &AtomicBool) -> Result<()> {
+    let mut observer = start(settings)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut exes = show::Executables::default();
+    let mut printed = 0;
+    while (count == 0 || printed < count) && observer.wait(stop) {
+        let snapshot = observer.snapshot().map_err(|error| broken(&error))?;
+        let written = match format {
+            Format::Json => show::json_lines(&mut out, &mut exes, &snapshot),
+            Format::Table => show::table(&mut out, &snapshot),
+        };
+        match written {
+            Ok(()) => printed += 1,
+            // Whoever read has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(Failure::failed(format_args!("could not print: {error}"))),
+        }
+    }
+    Ok(())
+}
+
+fn start(settings: Settings) -> Result<Observer> {
+    Observer::start(settings).map_err(|error| match &error {
+        ObserveError::Probe(error) => check::explain(error),
+        _ => broken(&error),
+    })
+}
+
+fn drain_loop(
+    observer: &mut Observer,
+    outbox: &Outbox,
+    agent_id: [u8; 16],
+    epoch: u64,
+    stop: &AtomicBool,
+) -> Result<()> {
+    while observer.wait(stop) {
+        push(observer, outbox, agent_id, epoch)?;
+    }
+    // What was used since the last drain is told too.
+    push(observer, outbox, agent_id, epoch)
+}
+
+fn push(observer: &mut Observer, outbox: &Outbox, agent_id: [u8; 16], epoch: u64) -> Result<()> {
+    let mut snapshot = observer.snapshot().map_err(|error| broken(&error))?;
+    outbox.with(|queue| {
+        let dropped = queue.take_dropped();
+        if dropped > 0 {
+            snapshot.losses.push(v1::Loss {
+                reason: "queue_full".to_owned(),
+                count: dropped,
+            });
+        }
+        if let Some(cost) = &mut snapshot.agent_cost {
+            cost.queue_len = u64::try_from(queue.len()).unwrap_or(u64::MAX);
+        }
+        queue.push(agent_id, epoch, &snapshot);
+    });
+    Ok(())
+}
+
+/// Random, and never 0.
+fn new_epoch() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0.max(1)
+}
+
+fn broken(error: &ObserveError) -> Failure {
+    let cause = std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    Failure::failed(format_args!(
+        "{error}{cause}; `procscope-agent check` says what this kernel allows"
+    ))
+}
+
+/// Sets `stop` at SIGINT or SIGTERM; a second one ends the process at once.
+///
+/// # Errors
+/// Exit code 1 when the handlers cannot be set.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let fail = |error| Failure::failed(format_args!("could not handle signal {signal}: {error}"));
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).map_err(fail)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(fail)?;
+    }
+    Ok(stop)
+}

@@ -1,13 +1,39 @@
-//! test
-fn main() {
-    let p = procscope_agent::probes::Probes::attach(2).unwrap();
-    let mut d = procscope_agent::drain::Drain::open(p, 2).unwrap();
-    for _ in 0..3 {
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let n = d.events(|_| {});
-    d.next_epoch().unwrap();
-    let mut k = 0; let t = std::time::Instant::now();
-    d.walk(|t, p| { k += 1; if k % 20 == 0 || p > 0 { println!("{} {} {:?} pages {} peak {p} {}", t.tid, t.totals.cpu_time_ns, t.flags, t.anon_pages, String::from_utf8_lossy(&t.comm)); } }).unwrap();
-    println!("events {n} tasks {k} in {:?} idle {:?} {:?} drops {:?}", t.elapsed(), d.idle(0, 0), d.idle(1, 0), d.drops());
+//! Arguments, configuration, logging, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use procscope_agent::config::{self, Cli, Command};
+use procscope_startup::{Result, finish, init_logging};
+
+fn main() -> ExitCode {
+    finish("procscope-agent", start(Cli::parse()))
+}
+
+fn start(cli: Cli) -> Result<()> {
+    init_logging(&cli.common)?;
+    let file = config::read_file(&cli.common)?;
+    let run = match cli.command {
+        Some(Command::Check) => return procscope_agent::check::check(&mut std::io::stdout().lock()),
+        Some(Command::Sample(args)) => {
+            let settings = config::settings(&args.measure, &file)?;
+            let stop = procscope_agent::stop_on_signals()?;
+            return procscope_agent::sample(settings, args.count, args.format, &stop);
+        }
+        Some(Command::Run(args)) => *args,
+        None => cli.run,
+    };
+    let config = config::run_config(&run, &file)?;
+    let stop = procscope_agent::stop_on_signals()?;
+    if config.die_with_parent {
+        die_with_parent()?;
     }
+    procscope_agent::run(config, &stop)
+}
+
+/// Asks the kernel for SIGTERM when the process that started this one ends.
+fn die_with_parent() -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).map_err(|error| {
+        procscope_startup::Failure::failed(format_args!("could not ask to end with the parent: {error}"))
+    })
 }

@@ -21,7 +21,8 @@ pub fn escape(bytes: &[u8]) -> String {
         for character in chunk.valid().chars() {
             if character == '\\' {
                 text.push_str("\\\\");
-            } else if character.is_control() || SHOWN_AS_BYTES.iter().any(|range| range.contains(&character)) {
+            } else if character.is_control() || SHOWN_AS_BYTES.iter().any(|range| range.contains(&character))
+            {
                 push_bytes(&mut text, character.encode_utf8(&mut [0; 4]).as_bytes());
             } else {
                 text.push(character);
@@ -43,6 +44,7 @@ fn push_bytes(text: &mut String, bytes: &[u8]) {
 #[must_use]
 pub fn command_name(comm: &[u8], exe: &[u8]) -> Vec<u8> {
     const COMM_BYTES_MAX: usize = 15;
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(exe);
     let file = exe.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     if comm.len() == COMM_BYTES_MAX && file.len() > COMM_BYTES_MAX && file.starts_with(comm) {
         file.to_vec()
@@ -79,9 +81,15 @@ mod tests {
 
     #[test]
     fn a_name_cut_at_15_bytes_is_completed_from_the_executable() {
-        assert_eq!(command_name(b"procscope-colle", b"/usr/bin/procscope-collector"), b"procscope-collector");
+        assert_eq!(
+            command_name(b"procscope-colle", b"/usr/bin/procscope-collector"),
+            b"procscope-collector"
+        );
         assert_eq!(command_name(b"python3", b"/usr/bin/python3.11"), b"python3");
-        assert_eq!(command_name(b"worker-of-fifte", b"/usr/bin/other"), b"worker-of-fifte");
+        assert_eq!(
+            command_name(b"worker-of-fifte", b"/usr/bin/other"),
+            b"worker-of-fifte"
+        );
     }
 
     #[test]
@@ -89,14 +97,21 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         for path in [
             format!("/system.slice/docker-{id}.scope"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{id}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{id}.scope"
+            ),
             format!("/kubepods/burstable/pod1/{id}"),
             format!("/machine.slice/libpod-{id}.scope/container/init.scope"),
             format!("/kubepods.slice/pod1.slice:cri-containerd:{id}"),
         ] {
             assert_eq!(container_id(&path), Some(id), "{path}");
         }
-        for path in ["/", "/user.slice", "/system.slice/ssh.service", &format!("/libpod-conmon-{id}.scope")] {
+        for path in [
+            "/",
+            "/user.slice",
+            "/system.slice/ssh.service",
+            &format!("/libpod-conmon-{id}.scope"),
+        ] {
             assert_eq!(container_id(path), None, "{path}");
         }
     }

@@ -21,7 +21,11 @@ const MEMBERS: &[Member] = &[
     ("TASK_EXIT_CODE", "task_struct", &["exit_code"]),
     ("TASK_REAL_PARENT", "task_struct", &["real_parent"]),
     ("TASK_GROUP_LEADER", "task_struct", &["group_leader"]),
-    ("TASK_START_BOOTTIME", "task_struct", &["start_boottime", "real_start_time"]),
+    (
+        "TASK_START_BOOTTIME",
+        "task_struct",
+        &["start_boottime", "real_start_time"],
+    ),
     ("TASK_SUM_EXEC_RUNTIME", "task_struct", &["se.sum_exec_runtime"]),
     ("TASK_EXEC_START", "task_struct", &["se.exec_start"]),
     ("TASK_RUN_DELAY", "task_struct", &["sched_info.run_delay"]),
@@ -42,17 +46,37 @@ const MEMBERS: &[Member] = &[
     ("SIGNAL_NIVCSW", "signal_struct", &["nivcsw"]),
     ("SIGNAL_MIN_FLT", "signal_struct", &["min_flt"]),
     ("SIGNAL_MAJ_FLT", "signal_struct", &["maj_flt"]),
-    ("SIGNAL_SUM_SCHED_RUNTIME", "signal_struct", &["sum_sched_runtime"]),
+    (
+        "SIGNAL_SUM_SCHED_RUNTIME",
+        "signal_struct",
+        &["sum_sched_runtime"],
+    ),
     ("SIGNAL_OOM_MM", "signal_struct", &["oom_mm"]),
     ("MM_HIWATER_RSS", "mm_struct", &["hiwater_rss"]),
     ("MM_TOTAL_VM", "mm_struct", &["total_vm"]),
     ("MM_ARG_START", "mm_struct", &["arg_start"]),
     ("MM_ARG_END", "mm_struct", &["arg_end"]),
     // From 6.2 on a per-CPU counter each, before that plain numbers.
-    ("MM_RSS_FILE", "mm_struct", &["rss_stat[0].count", "rss_stat.count[0].counter"]),
-    ("MM_RSS_ANON", "mm_struct", &["rss_stat[1].count", "rss_stat.count[1].counter"]),
-    ("MM_RSS_SWAP", "mm_struct", &["rss_stat[2].count", "rss_stat.count[2].counter"]),
-    ("MM_RSS_SHMEM", "mm_struct", &["rss_stat[3].count", "rss_stat.count[3].counter"]),
+    (
+        "MM_RSS_FILE",
+        "mm_struct",
+        &["rss_stat[0].count", "rss_stat.count[0].counter"],
+    ),
+    (
+        "MM_RSS_ANON",
+        "mm_struct",
+        &["rss_stat[1].count", "rss_stat.count[1].counter"],
+    ),
+    (
+        "MM_RSS_SWAP",
+        "mm_struct",
+        &["rss_stat[2].count", "rss_stat.count[2].counter"],
+    ),
+    (
+        "MM_RSS_SHMEM",
+        "mm_struct",
+        &["rss_stat[3].count", "rss_stat.count[3].counter"],
+    ),
     ("CRED_UID", "cred", &["uid"]),
     ("CSS_SET_DFL_CGRP", "css_set", &["dfl_cgrp"]),
     ("CSS_CGROUP", "cgroup_subsys_state", &["cgroup"]),
@@ -74,11 +98,21 @@ pub fn find(btf: &Btf<'_>, legacy_controller: Option<&str>) -> Result<Vec<Offset
     for (global, structure, paths) in MEMBERS {
         match paths.iter().find_map(|path| btf.offset(structure, path)) {
             Some(offset) => found.push((*global, offset)),
-            None => missing.push(format!("{structure}.{}", paths.first().copied().unwrap_or_default())),
+            None => missing.push(format!(
+                "{structure}.{}",
+                paths.first().copied().unwrap_or_default()
+            )),
         }
     }
-    found.push(("CSS_SET_SUBSYS", legacy_subsystem(btf, legacy_controller).unwrap_or(MISSING)));
-    if missing.is_empty() { Ok(found) } else { Err(missing) }
+    found.push((
+        "CSS_SET_SUBSYS",
+        legacy_subsystem(btf, legacy_controller).unwrap_or(MISSING),
+    ));
+    if missing.is_empty() {
+        Ok(found)
+    } else {
+        Err(missing)
+    }
 }
 
 /// Where `css_set` points to the group of a cgroup v1 controller.
@@ -98,6 +132,10 @@ mod tests {
     fn the_running_kernel_has_every_member() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF");
         let found = find(&Btf::parse(&bytes).unwrap(), Some("memory")).unwrap();
-        assert!(found.iter().all(|(name, offset)| *offset != MISSING || *name == "CSS_SET_SUBSYS"));
+        assert!(
+            found
+                .iter()
+                .all(|(name, offset)| *offset != MISSING || *name == "CSS_SET_SUBSYS")
+        );
     }
 }

@@ -20,8 +20,13 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-e
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// The tracepoints, each the name of its program too.
-pub const TRACEPOINTS: [&str; 5] =
-    ["sched_process_fork", "sched_process_exec", "sched_process_exit", "rss_stat", "sched_switch"];
+pub const TRACEPOINTS: [&str; 5] = [
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+    "rss_stat",
+    "sched_switch",
+];
 
 /// The iterator program.
 pub const ITERATOR: &str = "task_iter";
@@ -31,7 +36,9 @@ pub const ITERATOR: &str = "task_iter";
 #[non_exhaustive]
 pub enum ProbeError {
     /// The kernel does not describe its types.
-    #[error("this kernel shows no types at {BTF_PATH} ({0}); it needs CONFIG_DEBUG_INFO_BTF=y (Linux 6.1 or later)")]
+    #[error(
+        "this kernel shows no types at {BTF_PATH} ({0}); it needs CONFIG_DEBUG_INFO_BTF=y (Linux 6.1 or later)"
+    )]
     NoBtf(io::Error),
     /// The kernel's types cannot be read.
     #[error("could not read {BTF_PATH}")]
@@ -90,8 +97,8 @@ impl Probes {
         let bytes = fs::read(BTF_PATH).map_err(ProbeError::NoBtf)?;
         let (offsets, time_accounting) = {
             let kernel = btf::Btf::parse(&bytes).map_err(ProbeError::Btf)?;
-            let offsets =
-                offsets::find(&kernel, legacy_controller(Path::new("/sys/fs/cgroup"))).map_err(ProbeError::MissingMembers)?;
+            let offsets = offsets::find(&kernel, legacy_controller(Path::new("/sys/fs/cgroup")))
+                .map_err(ProbeError::MissingMembers)?;
             let time_accounting = TimeAccounting {
                 interrupts: kernel.has_member("rq", "prev_irq_time"),
                 steal: kernel.has_member("rq", "prev_steal_time_rq"),
@@ -118,15 +125,25 @@ impl Probes {
             tracepoint.load(program, &btf).map_err(fail)?;
             tracepoint.attach().map_err(fail)?;
         }
-        Ok(Self { ebpf, iterator, time_accounting })
+        Ok(Self {
+            ebpf,
+            iterator,
+            time_accounting,
+        })
     }
 }
 
 /// Loads the iterator and links it, so that a file for reading can be made again and again.
 fn link_iterator(ebpf: &mut Ebpf, btf: &Btf) -> Result<OwnedFd, ProbeError> {
-    let fail = |source| ProbeError::Program { program: ITERATOR, source };
-    let program: &mut Iter =
-        ebpf.program_mut(ITERATOR).ok_or(ProbeError::Object(ITERATOR))?.try_into().map_err(fail)?;
+    let fail = |source| ProbeError::Program {
+        program: ITERATOR,
+        source,
+    };
+    let program: &mut Iter = ebpf
+        .program_mut(ITERATOR)
+        .ok_or(ProbeError::Object(ITERATOR))?
+        .try_into()
+        .map_err(fail)?;
     program.load("task", btf).map_err(fail)?;
     let fd = program.fd().map_err(fail)?.as_fd().as_raw_fd();
     bpf_link_create_iterator(fd).map_err(ProbeError::Iterator)
@@ -170,13 +187,26 @@ pub fn open_iterator(link: &OwnedFd) -> io::Result<OwnedFd> {
         link_fd: u32,
         flags: u32,
     }
-    bpf(BPF_ITER_CREATE, &Attributes { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 })
+    bpf(
+        BPF_ITER_CREATE,
+        &Attributes {
+            link_fd: link.as_raw_fd().cast_unsigned(),
+            flags: 0,
+        },
+    )
 }
 
 /// The bpf(2) calls that return a new file descriptor.
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads `size_of::<T>()` bytes of plain integers, and nothing else.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attributes),
+            size_of::<T>(),
+        )
+    };
     let fd = i32::try_from(fd).unwrap_or(-1);
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -190,7 +220,9 @@ pub fn legacy_controller(cgroup_root: &Path) -> Option<&'static str> {
     if cgroup_root.join("cgroup.controllers").exists() {
         return None;
     }
-    ["memory", "pids", "cpu"].into_iter().find(|controller| cgroup_root.join(controller).is_dir())
+    ["memory", "pids", "cpu"]
+        .into_iter()
+        .find(|controller| cgroup_root.join(controller).is_dir())
 }
 
 #[cfg(test)]

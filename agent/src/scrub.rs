@@ -24,8 +24,23 @@ const HIDDEN: &str = "********";
 
 /// A name with one of these words in it has a secret as its value.
 const SECRET_WORDS: [&str; 17] = [
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api_key", "api-key", "access_key",
-    "access-key", "private_key", "private-key", "credential", "auth", "signature", "cookie",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "access_key",
+    "access-key",
+    "private_key",
+    "private-key",
+    "credential",
+    "auth",
+    "signature",
+    "cookie",
 ];
 
 /// A run of base64 or hexadecimal digits this long is taken for a secret.
@@ -64,7 +79,9 @@ pub fn command_line(arguments: &[u8], mode: Cmdline) -> String {
 
 /// `--password` and `-p`: the next argument is the secret.
 fn announces_secret(argument: &str) -> bool {
-    let Some(name) = argument.strip_prefix('-') else { return argument.eq_ignore_ascii_case("bearer") };
+    let Some(name) = argument.strip_prefix('-') else {
+        return argument.eq_ignore_ascii_case("bearer");
+    };
     !argument.contains('=') && (name == "p" || is_secret_name(name))
 }
 
@@ -102,7 +119,10 @@ fn scrub(argument: &str) -> String {
         return format!("{name}{separator}{HIDDEN}");
     }
     // mysql's -pSECRET.
-    if argument.len() > 2 && argument.starts_with("-p") && !argument[2..].starts_with(|c: char| c.is_ascii_digit()) {
+    if argument.len() > 2
+        && argument.starts_with("-p")
+        && !argument[2..].starts_with(|c: char| c.is_ascii_digit())
+    {
         return format!("-p{HIDDEN}");
     }
     hide_blobs(&hide_userinfo(argument))
@@ -110,9 +130,13 @@ fn scrub(argument: &str) -> String {
 
 /// `scheme://user:password@host` keeps the user only.
 fn hide_userinfo(argument: &str) -> String {
-    let Some((scheme, rest)) = argument.split_once("://") else { return argument.to_owned() };
+    let Some((scheme, rest)) = argument.split_once("://") else {
+        return argument.to_owned();
+    };
     let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let Some(at) = rest[..authority_len].rfind('@') else { return argument.to_owned() };
+    let Some(at) = rest[..authority_len].rfind('@') else {
+        return argument.to_owned();
+    };
     match rest[..at].find(':') {
         Some(colon) => format!("{scheme}://{}:{HIDDEN}{}", &rest[..colon], &rest[at..]),
         None => argument.to_owned(),
@@ -125,11 +149,17 @@ fn hide_blobs(argument: &str) -> String {
     let mut shown = String::with_capacity(argument.len());
     let mut rest = argument;
     while let Some(start) = rest.find(is_blob_char) {
-        let run_len = rest[start..].find(|c: char| !is_blob_char(c)).unwrap_or(rest.len() - start);
+        let run_len = rest[start..]
+            .find(|c: char| !is_blob_char(c))
+            .unwrap_or(rest.len() - start);
         let run = &rest[start..start + run_len];
         shown.push_str(&rest[..start]);
         let digits = run.bytes().filter(u8::is_ascii_digit).count();
-        shown.push_str(if run_len >= BLOB_LEN_MIN && digits >= 3 { HIDDEN } else { run });
+        shown.push_str(if run_len >= BLOB_LEN_MIN && digits >= 3 {
+            HIDDEN
+        } else {
+            run
+        });
         rest = &rest[start + run_len..];
     }
     shown.push_str(rest);
@@ -143,27 +173,48 @@ mod tests {
     use super::*;
 
     fn check(arguments: &[&str], shown: &str) {
-        let bytes: Vec<u8> = arguments.iter().flat_map(|argument| [argument.as_bytes(), b"\0"].concat()).collect();
+        let bytes: Vec<u8> = arguments
+            .iter()
+            .flat_map(|argument| [argument.as_bytes(), b"\0"].concat())
+            .collect();
         assert_eq!(command_line(&bytes, Cmdline::Scrubbed), shown);
     }
 
     #[test]
     fn secrets_are_hidden_wherever_people_put_them() {
-        check(&["x", "--password=hunter2", "--port=80"], "x --password=******** --port=80");
-        check(&["x", "--db-password", "hunter2", "-v"], "x --db-password ******** -v");
+        check(
+            &["x", "--password=hunter2", "--port=80"],
+            "x --password=******** --port=80",
+        );
+        check(
+            &["x", "--db-password", "hunter2", "-v"],
+            "x --db-password ******** -v",
+        );
         check(&["mysql", "-p", "hunter2"], "mysql -p ********");
         check(&["mysql", "-phunter2"], "mysql -p********");
         check(&["ssh", "-p2222", "host"], "ssh -p2222 host");
         check(&["env", "API_TOKEN=abc", "run"], "env API_TOKEN=******** run");
-        check(&["c", "https://u:pw@host/p?q=1"], "c https://u:********@host/p?q=1");
-        check(&["curl", "-H", "Authorization: Bearer abc.def"], "curl -H Authorization: ******** ********");
+        check(
+            &["c", "https://u:pw@host/p?q=1"],
+            "c https://u:********@host/p?q=1",
+        );
+        check(
+            &["curl", "-H", "Authorization: Bearer abc.def"],
+            "curl -H Authorization: ******** ********",
+        );
         check(&["x", "0123456789abcdef0123456789abcdef"], "x ********");
     }
 
     #[test]
     fn ordinary_arguments_stay_as_they_are() {
-        check(&["ls", "-la", "/usr/lib/x86_64-linux-gnu/systemd"], "ls -la /usr/lib/x86_64-linux-gnu/systemd");
-        check(&["java", "-Xmx512m", "-jar", "app.jar"], "java -Xmx512m -jar app.jar");
+        check(
+            &["ls", "-la", "/usr/lib/x86_64-linux-gnu/systemd"],
+            "ls -la /usr/lib/x86_64-linux-gnu/systemd",
+        );
+        check(
+            &["java", "-Xmx512m", "-jar", "app.jar"],
+            "java -Xmx512m -jar app.jar",
+        );
     }
 
     #[test]

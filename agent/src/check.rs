@@ -1,0 +1,212 @@
+//! `check`: what this kernel and these privileges allow, each line ok or missing with its remedy.
+
+use std::{fs, io::Write, path::Path};
+
+use procscope_startup::{Failure, Result};
+
+use crate::{
+    btf::Btf,
+    host, offsets,
+    probes::{BTF_PATH, ProbeError, Probes, legacy_controller},
+};
+
+/// The inode of the first pid namespace's entry in /proc.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+struct Line {
+    ok: bool,
+    required: bool,
+    what: &'static str,
+    found: String,
+    remedy: &'static str,
+}
+
+/// Prints the lines.
+///
+/// # Errors
+/// Exit code 1 when the agent cannot run here.
+pub fn check(out: &mut impl Write) -> Result<()> {
+    let lines = [
+        kernel(),
+        btf(),
+        members(),
+        bpf_capability(),
+        perfmon_capability(),
+        pid_namespace(),
+        programs(),
+    ];
+    let mut missing = 0;
+    for line in &lines {
+        let state = match (line.ok, line.required) {
+            (true, _) => "ok     ",
+            (false, true) => "MISSING",
+            (false, false) => "note   ",
+        };
+        missing += usize::from(!line.ok && line.required);
+        let remedy = if line.ok {
+            String::new()
+        } else {
+            format!(" -> {}", line.remedy)
+        };
+        writeln!(out, "{state}  {}: {}{remedy}", line.what, line.found)
+            .map_err(|error| Failure::failed(format_args!("could not print: {error}")))?;
+    }
+    if missing == 0 {
+        return Ok(());
+    }
+    Err(Failure::failed(format_args!(
+        "the agent cannot run here: {missing} of {} things are missing",
+        lines.len()
+    )))
+}
+
+/// Why the kernel programs do not run, in one line with what to do.
+#[must_use]
+pub fn explain(error: &ProbeError) -> Failure {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    let mut cause = String::new();
+    while let Some(inner) = source {
+        cause = inner.to_string();
+        source = inner.source();
+    }
+    // The verifier's log can be pages; its first line says enough here.
+    if let Some(first) = cause
+        .lines()
+        .next()
+        .filter(|first| !first.is_empty() && !text.contains(first))
+    {
+        text = format!("{text}: {first}");
+    }
+    let lacking: Vec<&str> = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(bit, _name)| !has_capability(*bit) && !has_capability(CAP_SYS_ADMIN))
+        .map(|(_bit, name)| name)
+        .collect();
+    if matches!(error, ProbeError::NoBtf(_) | ProbeError::MissingMembers(_)) {
+        return Failure::failed(text);
+    }
+    if lacking.is_empty() {
+        return Failure::failed(format_args!(
+            "{text}; `procscope-agent check` says what this kernel allows"
+        ));
+    }
+    Failure::failed(format_args!(
+        "{text}; run it as root or grant {}",
+        lacking.join(" and ")
+    ))
+}
+
+fn kernel() -> Line {
+    let (release, machine, _node) = host::uname();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    Line {
+        ok: version >= (6, 1),
+        required: false,
+        what: "kernel",
+        found: format!("Linux {release} {machine}"),
+        remedy: "6.1 is the oldest that is tested",
+    }
+}
+
+fn btf() -> Line {
+    let size = fs::metadata(BTF_PATH).map(|metadata| metadata.len());
+    Line {
+        ok: size.is_ok(),
+        required: true,
+        what: "kernel types (BTF)",
+        found: size.map_or_else(
+            |error| format!("{BTF_PATH}: {error}"),
+            |size| format!("{BTF_PATH}, {size} bytes"),
+        ),
+        remedy: "needs a kernel with CONFIG_DEBUG_INFO_BTF=y and /sys in view",
+    }
+}
+
+fn members() -> Line {
+    let found = fs::read(BTF_PATH)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| {
+            let btf = Btf::parse(&bytes).map_err(|error| error.to_string())?;
+            offsets::find(&btf, legacy_controller(Path::new("/sys/fs/cgroup")))
+                .map_err(|missing| missing.join(", "))
+        });
+    Line {
+        ok: found.is_ok(),
+        required: true,
+        what: "members of kernel structs",
+        found: found.map_or_else(|missing| missing, |found| format!("{} found", found.len())),
+        remedy: "this kernel differs from those that are known, 6.1 to 6.18",
+    }
+}
+
+fn has_capability(bit: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> bit & 1 == 1)
+}
+
+fn capability(bit: u32, what: &'static str, remedy: &'static str) -> Line {
+    let ok = has_capability(bit) || has_capability(CAP_SYS_ADMIN);
+    Line {
+        ok,
+        required: true,
+        what,
+        found: if ok { "held" } else { "not held" }.to_owned(),
+        remedy,
+    }
+}
+
+fn bpf_capability() -> Line {
+    capability(
+        CAP_BPF,
+        "CAP_BPF",
+        "run it as root, or grant CAP_BPF (AmbientCapabilities= of its unit)",
+    )
+}
+
+fn perfmon_capability() -> Line {
+    capability(
+        CAP_PERFMON,
+        "CAP_PERFMON",
+        "run it as root, or grant CAP_PERFMON (AmbientCapabilities= of its unit)",
+    )
+}
+
+fn pid_namespace() -> Line {
+    let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
+    Line {
+        ok: link.as_deref().is_ok_and(|link| link == FIRST_PID_NAMESPACE),
+        required: false,
+        what: "pid namespace",
+        found: match link {
+            Ok(link) if link == FIRST_PID_NAMESPACE => "the host's".to_owned(),
+            Ok(link) => format!("{link}, not the host's"),
+            Err(error) => error.to_string(),
+        },
+        remedy: "names of processes that were there before come from /proc: start the container with hostPID",
+    }
+}
+
+fn programs() -> Line {
+    let cpus = host::cpu_list(Path::new("/sys/devices/system/cpu/possible")).map_or(1, |cpus| cpus.len());
+    let attached = Probes::attach(u32::try_from(cpus).unwrap_or(1));
+    Line {
+        ok: attached.is_ok(),
+        required: true,
+        what: "kernel programs",
+        found: match attached {
+            Ok(_probes) => "loaded, attached and detached again".to_owned(),
+            Err(error) => explain(&error).to_string(),
+        },
+        remedy: "see the lines above",
+    }
+}

@@ -1,0 +1,294 @@
+//! Arguments, environment and file → a configuration that cannot be wrong.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use procscope_startup::{Common, Failure, Result, format_duration, parse_duration, read_config, read_secret};
+use serde::Deserialize;
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::{Endpoint, Uri},
+};
+
+use crate::{host, names::escape, observer::Settings, scrub::Cmdline};
+
+/// Draining more often costs more than it tells.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// A rarer drain would leave slots and events too long.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// Longer host names are cut in no place, so they are refused.
+const HOST_LEN_MAX: usize = 253;
+
+/// Measures every process of this machine in the kernel and streams it to a collector.
+#[derive(Debug, Parser)]
+#[command(name = "procscope-agent", version)]
+pub struct Cli {
+    /// What every binary has.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`, so that they work without the word too.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Drain the kernel side each interval and stream snapshots to a collector (the default)
+    Run(Box<RunArgs>),
+    /// Print samples of this machine, without a collector
+    Sample(SampleArgs),
+    /// Say what this kernel and these privileges allow; exit code 1 if the agent cannot run
+    Check,
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MeasureArgs {
+    /// Length of an interval, 100ms to 60s [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, env = "PROCSCOPE_AGENT_INTERVAL")]
+    pub interval: Option<Duration>,
+    /// Name of this host [default: the kernel's node name]
+    #[arg(long, value_name = "NAME", env = "PROCSCOPE_AGENT_HOST")]
+    pub host: Option<String>,
+    /// How much of command lines is kept [default: scrubbed]
+    #[arg(long, value_enum, value_name = "MODE", env = "PROCSCOPE_AGENT_CMDLINE")]
+    pub cmdline: Option<Cmdline>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Address of the collector [default: `http://127.0.0.1:7400`]
+    #[arg(long, value_name = "URL", env = "PROCSCOPE_AGENT_COLLECTOR")]
+    pub collector: Option<String>,
+    /// File with the token that the collector wants (mode 0600)
+    #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Folder that keeps the agent's identity [default: /var/lib/procscope-agent]
+    #[arg(long, value_name = "DIR", env = "PROCSCOPE_AGENT_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// End when the process that started this one ends
+    #[arg(long)]
+    pub die_with_parent: bool,
+}
+
+/// Options of `sample`.
+#[derive(Debug, Clone, Args)]
+pub struct SampleArgs {
+    /// What is measured.
+    #[command(flatten)]
+    pub measure: MeasureArgs,
+    /// Intervals to print; 0: until stopped
+    #[arg(long, default_value_t = 1)]
+    pub count: u64,
+    /// One JSON object a process and line, or a table
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub format: Format,
+}
+
+/// How `sample` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One object a process and line, and one with the audit at the end of each interval.
+    Json,
+    /// The processes that used most CPU, for people.
+    Table,
+}
+
+/// The keys of a configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    interval: Option<String>,
+    host: Option<String>,
+    cmdline: Option<Cmdline>,
+    collector: Option<String>,
+    token_file: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+}
+
+/// What `run` needs.
+#[derive(Debug)]
+pub struct Config {
+    /// What is measured.
+    pub settings: Settings,
+    /// Where to.
+    pub collector: Endpoint,
+    /// As what.
+    pub token: MetadataValue<Ascii>,
+    /// Where the identity is kept.
+    pub state_dir: PathBuf,
+    /// End with the process that started this one.
+    pub die_with_parent: bool,
+}
+
+/// Reads the file that `common` names.
+///
+/// # Errors
+/// Exit code 2 with the key and place.
+pub fn read_file(common: &Common) -> Result<File> {
+    read_config(common.config.as_deref())
+}
+
+/// What to measure: options over environment over file.
+///
+/// # Errors
+/// Exit code 2 with the key and what is allowed.
+pub fn settings(args: &MeasureArgs, file: &File) -> Result<Settings> {
+    let from_file = |text: &String| {
+        parse_duration(text).map_err(|error| Failure::usage(format_args!("key `interval`: {error}")))
+    };
+    let interval = match (args.interval, &file.interval) {
+        (Some(interval), _) => interval,
+        (None, Some(text)) => from_file(text)?,
+        (None, None) => Duration::from_secs(1),
+    };
+    if !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+        return Err(Failure::usage(format_args!(
+            "interval {} is out of range: choose from {} to {}",
+            format_duration(interval),
+            format_duration(INTERVAL_MIN),
+            format_duration(INTERVAL_MAX)
+        )));
+    }
+    let host = args
+        .host
+        .clone()
+        .or_else(|| file.host.clone())
+        .unwrap_or_else(|| host::uname().2);
+    if host.is_empty() || host.len() > HOST_LEN_MAX || escape(host.as_bytes()) != host {
+        return Err(Failure::usage(format_args!(
+            "host `{}` cannot be a name: use 1 to {HOST_LEN_MAX} printable bytes without a backslash (--host)",
+            escape(host.as_bytes())
+        )));
+    }
+    Ok(Settings {
+        host,
+        interval,
+        cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
+    })
+}
+
+/// Everything that `run` needs.
+///
+/// # Errors
+/// Exit code 2 with the key and what is allowed.
+pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
+    let settings = settings(&args.measure, file)?;
+    let url = args
+        .collector
+        .clone()
+        .or_else(|| file.collector.clone())
+        .unwrap_or_else(|| "http://127.0.0.1:7400".to_owned());
+    let uri: Uri = url
+        .parse()
+        .ok()
+        .filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some())
+        .ok_or_else(|| {
+            Failure::usage(format_args!(
+                "collector `{}` is no address: write http://HOST:PORT (--collector)",
+                escape(url.as_bytes())
+            ))
+        })?;
+    let Some(token_file) = args.token_file.as_ref().or(file.token_file.as_ref()) else {
+        return Err(Failure::usage(
+            "no token for the collector: name the file that holds it with --token-file \
+             (`sample` and `check` work without)",
+        ));
+    };
+    let token = read_secret(token_file)?;
+    let mut token: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_not_ascii| {
+        Failure::usage(format_args!(
+            "the token in {} is not plain ASCII",
+            token_file.display()
+        ))
+    })?;
+    token.set_sensitive(true);
+    Ok(Config {
+        settings,
+        collector: Endpoint::from(uri),
+        token,
+        state_dir: args
+            .state_dir
+            .clone()
+            .or_else(|| file.state_dir.clone())
+            .unwrap_or_else(|| PathBuf::from("/var/lib/procscope-agent")),
+        die_with_parent: args.die_with_parent,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(interval: &str, host: &str) -> Result<Settings> {
+        let args = MeasureArgs {
+            interval: Some(parse_duration(interval).unwrap()),
+            host: Some(host.to_owned()),
+            cmdline: None,
+        };
+        settings(&args, &File::default())
+    }
+
+    #[test]
+    fn an_interval_out_of_range_is_refused_with_the_range() {
+        assert!(check("100ms", "a").is_ok() && check("60s", "a").is_ok());
+        for interval in ["50ms", "61s"] {
+            let failure = check(interval, "a").unwrap_err();
+            assert_eq!(failure.code(), 2);
+            assert!(
+                failure.to_string().contains("100ms") && failure.to_string().contains("1m"),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_host_name_is_text_that_every_page_can_show() {
+        assert!(check("1s", "node-1.example").is_ok());
+        for host in ["", "a\nb", "a\\b", &"x".repeat(300)] {
+            assert!(check("1s", host).is_err(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn options_win_over_the_file() {
+        let file: File = toml::from_str("interval = \"5s\"\nhost = \"file\"\ncmdline = \"off\"").unwrap();
+        let settings = settings(
+            &MeasureArgs {
+                host: Some("option".into()),
+                ..MeasureArgs::default()
+            },
+            &file,
+        )
+        .unwrap();
+        assert_eq!(
+            (settings.host.as_str(), settings.interval),
+            ("option", Duration::from_secs(5))
+        );
+        assert_eq!(settings.cmdline, Cmdline::Off);
+    }
+
+    #[test]
+    fn run_wants_a_token_and_an_address() {
+        let error = run_config(&RunArgs::default(), &File::default()).unwrap_err();
+        assert!(error.to_string().contains("--token-file"), "{error}");
+        let args = RunArgs {
+            collector: Some("ftp://x".into()),
+            ..RunArgs::default()
+        };
+        assert!(
+            run_config(&args, &File::default())
+                .unwrap_err()
+                .to_string()
+                .contains("--collector")
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! One interval after another: waits, drains, folds, and makes a snapshot.
+
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use procscope_agent_common::DropReason;
+use procscope_proto::v1;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{
+    audit::{AuditReading, Used, audit},
+    clock,
+    drain::{Drain, DrainError, Event},
+    fold::Fold,
+    host,
+    identity::Identities,
+    probes::{self, ProbeError, Probes},
+    sample::{self, Instant},
+    scrub::Cmdline,
+};
+
+/// The ring buffer is emptied at least this often, also when an interval is longer.
+const EVENTS_EVERY: Duration = Duration::from_millis(100);
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// Why observing does not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObserveError {
+    /// The kernel programs do not run.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The kernel side could not be read.
+    #[error(transparent)]
+    Drain(#[from] DrainError),
+    /// The machine does not say something about itself.
+    #[error("could not read {what}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What to observe, and under which name.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the host.
+    pub host: String,
+    /// Length of an interval.
+    pub interval: Duration,
+    /// How much of a command line is kept.
+    pub cmdline: Cmdline,
+}
+
+/// Watches this machine.
+pub struct Observer {
+    settings: Settings,
+    drain: Drain,
+    fold: Fold,
+    identities: Identities,
+    boot_id: [u8; 16],
+    kernel: (String, String),
+    page_size: u64,
+    before: AuditReading,
+    drops_before: [u64; DropReason::ALL.len()],
+    events: u64,
+    next_drain_ns: u64,
+}
+
+impl Observer {
+    /// Attaches the kernel programs and takes note of what is there already.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the machine does not say what it is.
+    pub fn start(settings: Settings) -> Result<Self, ObserveError> {
+        let host = |what| move |source| ObserveError::Host { what, source };
+        let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
+        let slots = possible.iter().max().map_or(1, |last| last + 1);
+        let boot_id = host::boot_id().map_err(host("the boot id"))?;
+        let (release, machine, _node) = host::uname();
+        let attached_boottime_ns = clock::boottime_ns();
+        let mut drain = Drain::open(Probes::attach(slots)?, slots)?;
+        trim_memory();
+        visit_every_cpu();
+        let legacy_controller = probes::legacy_controller(Path::new("/sys/fs/cgroup"));
+        let mut fold = Fold::new(attached_boottime_ns);
+        // Events from here on belong to what the first walk finds; those before it are its past.
+        drain.events(|_event| {});
+        fold.begin_walk();
+        drain.walk(|task, _peak| fold.task(task, 0))?;
+        fold.finish(clock::boottime_ns(), |_tid, _start| None);
+        let before = read_audit(&drain)?;
+        let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Self {
+            identities: Identities::new(
+                PathBuf::from("/proc"),
+                boot_id,
+                legacy_controller,
+                settings.cmdline,
+            ),
+            drops_before: drain.drops()?,
+            settings,
+            drain,
+            fold,
+            boot_id,
+            kernel: (release, machine),
+            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            before,
+            events: 0,
+            next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
+        })
+    }
+
+    /// Waits for the end of the interval, emptying the ring buffer meanwhile. False: told to stop.
+    pub fn wait(&mut self, stop: &AtomicBool) -> bool {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            let now = clock::monotonic_ns();
+            if now >= self.next_drain_ns {
+                break;
+            }
+            let left = Duration::from_nanos(self.next_drain_ns - now);
+            self.wait_for_events(left.min(EVENTS_EVERY));
+            self.take_events();
+        }
+        // After a pause (a stopped process, a suspended machine) the rhythm starts anew; nothing is caught up.
+        let interval_ns = u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX);
+        let now = clock::monotonic_ns();
+        self.next_drain_ns = self.next_drain_ns.saturating_add(interval_ns);
+        if self.next_drain_ns <= now {
+            self.next_drain_ns = now.saturating_add(interval_ns);
+        }
+        true
+    }
+
+    /// Ends the interval here and now, and tells what was used in it.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be read.
+    pub fn snapshot(&mut self) -> Result<v1::Snapshot, ObserveError> {
+        self.take_events();
+        self.drain.next_epoch()?;
+        let now = Instant {
+            wall_ns: clock::wall_ns(),
+            boottime_ns: clock::boottime_ns(),
+        };
+        let reading = read_audit(&self.drain)?;
+        self.fold.begin_walk();
+        let fold = &mut self.fold;
+        self.drain.walk(|task, peak| fold.task(task, peak))?;
+        self.take_events();
+        let drain = &self.drain;
+        let folded = self
+            .fold
+            .finish(now.boottime_ns, |tid, start| drain.last_word(tid, start));
+        let told = sample::tell(&folded.processes, &mut self.identities, self.page_size, now);
+
+        let drops = self.drain.drops()?;
+        let mut losses: Vec<v1::Loss> = DropReason::ALL
+            .iter()
+            .zip(drops.iter().zip(&self.drops_before))
+            .map(|((_reason, name), (now, before))| (*name, now.saturating_sub(*before)))
+            .chain([("lost_end", folded.lost_ends), ("table_full", folded.overflow)])
+            .filter(|(_name, count)| *count > 0)
+            .map(|(name, count)| v1::Loss {
+                reason: name.to_owned(),
+                count,
+            })
+            .collect();
+        losses.sort_by(|a, b| a.reason.cmp(&b.reason));
+        let used = used(&told.samples, &losses, folded.torn_reads);
+        let audit = audit(&self.before, &reading, used, self.drain.time_accounting());
+        let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
+        let (memory_total_bytes, memory_available_bytes) = host::memory();
+        let own = told
+            .samples
+            .iter()
+            .find(|sample| sample.pid == std::process::id());
+        let snapshot = v1::Snapshot {
+            host: self.settings.host.clone(),
+            boot_id: self.boot_id.to_vec(),
+            time: Some(sample::timestamp(now.wall_ns)),
+            interval_ns,
+            source: v1::Source::Ebpf.into(),
+            host_info: Some(v1::HostInfo {
+                agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                kernel_release: self.kernel.0.clone(),
+                architecture: self.kernel.1.clone(),
+                cpus: audit.cpus,
+                memory_total_bytes: memory_total_bytes.unwrap_or(0),
+                memory_available_bytes,
+                processes: count(told.samples.iter().filter(|sample| !sample.exited).count()),
+                threads: told.samples.iter().map(|sample| sample.threads).sum(),
+            }),
+            audit: Some(audit),
+            losses,
+            agent_cost: Some(v1::AgentCost {
+                cpu_time_ns_delta: own.map_or(0, |own| own.cpu_time_ns_delta),
+                rss_bytes: own.and_then(|own| own.rss_bytes).unwrap_or(0),
+                drain_ns: clock::boottime_ns().saturating_sub(now.boottime_ns),
+                events: std::mem::take(&mut self.events),
+                queue_len: 0,
+            }),
+            samples: told.samples,
+            exits: told.exits,
+            processes: told.infos,
+        };
+        self.before = reading;
+        self.drops_before = drops;
+        Ok(snapshot)
+    }
+
+    fn wait_for_events(&self, time: Duration) {
+        // SAFETY: the descriptor belongs to the ring buffer, which lives as long as `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.drain.events_fd()) };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        // A signal or an error only makes us look earlier.
+        _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout));
+    }
+
+    fn take_events(&mut self) {
+        let fold = &mut self.fold;
+        self.events += self.drain.events(|event| match event {
+            Event::Fork(event) => fold.fork(event),
+            Event::Exec(event) => fold.exec(event),
+            Event::Exit(event) => fold.exit(event),
+            Event::ThreadEnd(event, peak) => fold.thread_end(event, peak),
+        });
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// What processes and kernel threads used, and how much is not certain.
+fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> Used {
+    let sum = |kernel_thread: bool| {
+        samples
+            .iter()
+            .filter(|sample| sample.kernel_thread == kernel_thread)
+            .map(|sample| sample.cpu_time_ns_delta)
+            .sum()
+    };
+    Used {
+        process_ns: sum(false),
+        kthread_ns: sum(true),
+        lost_events: losses
+            .iter()
+            .filter(|loss| loss.reason != "slot_collision")
+            .map(|loss| loss.count)
+            .sum(),
+        torn_reads,
+    }
+}
+
+/// Idle time of every CPU that is online, closed now, and what /proc/stat says.
+fn read_audit(drain: &Drain) -> Result<AuditReading, ObserveError> {
+    let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
+        what: "the CPUs that are online",
+        source,
+    })?;
+    let raw_ns = clock::monotonic_raw_ns();
+    let monotonic_ns = clock::monotonic_ns();
+    let idle = online
+        .into_iter()
+        .filter_map(|cpu| Some((cpu, drain.idle(cpu, monotonic_ns)?)))
+        .collect();
+    Ok(AuditReading {
+        raw_ns,
+        idle,
+        times: host::cpu_times(),
+    })
+}
+
+/// Goes to each CPU once, so that each has switched under our eyes and says since when it idles.
+fn visit_every_cpu() {
+    let Ok(home) = rustix::thread::sched_getaffinity(None) else {
+        return;
+    };
+    for cpu in (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| home.is_set(*cpu)) {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(cpu);
+        // Refused: the CPU went offline, or is not ours; its idle time stays unknown and shows as residual.
+        _ = rustix::thread::sched_setaffinity(None, &one);
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &home) {
+        tracing::warn!(%error, "could not give the agent all of its CPUs back");
+    }
+}
+
+/// Gives the memory that loading took back to the machine.
+fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: frees what the allocator holds unused; any thread may call it at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

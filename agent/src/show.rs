@@ -1,0 +1,167 @@
+//! A snapshot for people and programs without a collector: what `sample` prints.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use procscope_proto::v1;
+use serde_json::{Value, json};
+
+/// Rows of a table.
+const TABLE_ROWS: usize = 20;
+
+/// Executables, as the snapshots told them: once for each process and exec.
+#[derive(Debug, Default)]
+pub struct Executables(HashMap<Vec<u8>, String>);
+
+impl Executables {
+    fn learn(&mut self, snapshot: &v1::Snapshot) {
+        for info in &snapshot.processes {
+            self.0.insert(info.process_id.clone(), info.exe.clone());
+        }
+    }
+
+    fn forget_ended(&mut self, snapshot: &v1::Snapshot) {
+        for exit in &snapshot.exits {
+            self.0.remove(&exit.process_id);
+        }
+    }
+
+    fn of(&self, process_id: &[u8]) -> Option<&str> {
+        self.0
+            .get(process_id)
+            .map(String::as_str)
+            .filter(|exe| !exe.is_empty())
+    }
+}
+
+/// One object a process and line, then one with the audit.
+///
+/// # Errors
+/// When the output is gone.
+pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::Snapshot) -> io::Result<()> {
+    exes.learn(snapshot);
+    let time = time_text(snapshot.time.as_ref());
+    let exits: HashMap<&[u8], &v1::ProcessExit> = snapshot
+        .exits
+        .iter()
+        .map(|exit| (exit.process_id.as_slice(), exit))
+        .collect();
+    for sample in &snapshot.samples {
+        let exit = exits.get(sample.process_id.as_slice());
+        let line = json!({
+            "time": time,
+            "host": snapshot.host,
+            "process_id": uuid_text(&sample.process_id),
+            "exec_generation": sample.exec_generation,
+            "pid": sample.pid,
+            "parent_pid": sample.parent_pid,
+            "start_time": time_text(sample.start_time.as_ref()),
+            "name": sample.name,
+            "exe": exes.of(&sample.process_id),
+            "uid": sample.uid,
+            "kernel_thread": sample.kernel_thread,
+            "cpu_time_ns": sample.cpu_time_ns,
+            "cpu_time_ns_delta": sample.cpu_time_ns_delta,
+            "rss_bytes": sample.rss_bytes,
+            "peak_rss_bytes": sample.peak_rss_bytes,
+            "lifetime_peak_rss_bytes": sample.lifetime_peak_rss_bytes,
+            "threads": sample.threads,
+            "runqueue_ns_delta": sample.runqueue_ns_delta,
+            "voluntary_switches_delta": sample.voluntary_switches_delta,
+            "involuntary_switches_delta": sample.involuntary_switches_delta,
+            "minor_faults_delta": sample.minor_faults_delta,
+            "major_faults_delta": sample.major_faults_delta,
+            "exited": sample.exited,
+            "exit_code": exit.and_then(|exit| exit.exit_code),
+            "exit_signal": exit.and_then(|exit| exit.exit_signal),
+            "end_time": exit.map(|exit| time_text(exit.end_time.as_ref())),
+            "lifetime_ns": exit.map(|exit| exit.lifetime_ns),
+            "container_id": Some(&sample.container_id).filter(|id| !id.is_empty()),
+        });
+        writeln!(out, "{line}")?;
+    }
+    exes.forget_ended(snapshot);
+    let audit = snapshot.audit.clone().unwrap_or_default();
+    let losses: serde_json::Map<String, Value> = snapshot
+        .losses
+        .iter()
+        .map(|loss| (loss.reason.clone(), loss.count.into()))
+        .collect();
+    let line = json!({
+        "time": time,
+        "host": snapshot.host,
+        "interval_ns": snapshot.interval_ns,
+        "audit": {
+            "cpus": audit.cpus,
+            "wall_ns": audit.wall_ns,
+            "process_ns": audit.process_ns,
+            "kthread_ns": audit.kthread_ns,
+            "idle_ns": audit.idle_ns,
+            "iowait_ns": audit.iowait_ns,
+            "irq_ns": audit.irq_ns,
+            "softirq_ns": audit.softirq_ns,
+            "steal_ns": audit.steal_ns,
+            "interrupts_in_tasks": audit.interrupts_in_tasks,
+            "residual_ns": audit.residual_ns,
+            "lost_events": audit.lost_events,
+            "torn_reads": audit.torn_reads,
+        },
+        "losses": losses,
+    });
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// The processes that used most CPU in the interval.
+///
+/// # Errors
+/// When the output is gone.
+pub fn table(out: &mut impl Write, snapshot: &v1::Snapshot) -> io::Result<()> {
+    let mut samples: Vec<&v1::ProcessSample> = snapshot.samples.iter().collect();
+    samples.sort_by_key(|sample| std::cmp::Reverse(sample.cpu_time_ns_delta));
+    writeln!(
+        out,
+        "{}  {}  {} processes, {} ended",
+        time_text(snapshot.time.as_ref()).unwrap_or_default(),
+        snapshot.host,
+        samples.len(),
+        snapshot.exits.len()
+    )?;
+    writeln!(
+        out,
+        "{:>8} {:>7} {:>10} {:>10} {:>5}  NAME",
+        "PID", "CPU%", "RSS MiB", "PEAK MiB", "THR"
+    )?;
+    for sample in samples.into_iter().take(TABLE_ROWS) {
+        let percent_x10 = sample.cpu_time_ns_delta.saturating_mul(1000) / snapshot.interval_ns.max(1);
+        let mib =
+            |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), |bytes| (bytes >> 20).to_string());
+        writeln!(
+            out,
+            "{:>8} {:>5}.{} {:>10} {:>10} {:>5}  {}{}",
+            sample.pid,
+            percent_x10 / 10,
+            percent_x10 % 10,
+            mib(sample.rss_bytes),
+            mib(sample.peak_rss_bytes),
+            sample.threads,
+            sample.name,
+            if sample.exited { "  (ended)" } else { "" }
+        )?;
+    }
+    writeln!(out)?;
+    out.flush()
+}
+
+fn uuid_text(bytes: &[u8]) -> String {
+    uuid::Uuid::from_slice(bytes).unwrap_or_default().to_string()
+}
+
+fn time_text(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    let time = time?;
+    jiff::Timestamp::new(time.seconds, time.nanos)
+        .ok()
+        .map(|time| format!("{time:.9}"))
+}
