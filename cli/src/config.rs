@@ -49,7 +49,6 @@ pub(crate) struct Settings {
     pub limit: Option<u32>,
     /// `None`: the range that the server takes by default.
     pub range: Option<TimeRange>,
-    pub now: Timestamp,
     /// The collector's URL, safe to show.
     pub server: String,
     pub endpoint: Endpoint,
@@ -89,7 +88,6 @@ impl Settings {
             hosts: global.hosts.clone(),
             limit: global.limit,
             range: range(global.since, global.until, now)?,
-            now,
             server: text::safe(&server),
             endpoint,
             token,

@@ -196,7 +196,7 @@ mod tests {
     fn a_narrow_terminal_gets_more_lines() {
         check(
             &coverage(1.0, &[]),
-            50,
+            48,
             &[
                 "top",
                 "2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s)",

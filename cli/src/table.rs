@@ -83,11 +83,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// All lines, none wider than `width`.
     pub(crate) fn lines(&self, width: usize) -> Lines {
         let layout = self.layout(width);
@@ -217,7 +212,7 @@ mod tests {
     #[test]
     fn the_last_column_is_cut_first_and_then_columns_go() {
         check(
-            42,
+            43,
             &[
                 " PID  USER  CPU%  NAME     COMMAND",
                 "   1  root   0.1  systemd  /sbin/init spla…",

@@ -197,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_duration_or_size_is_wide(n in any::<u64>()) {
-            prop_assert!(duration(n).len() <= 9);
+            prop_assert!(duration(n).len() <= 10);
             prop_assert!(bytes(n).len() <= 8);
         }
     }

@@ -97,7 +97,14 @@ fn screen(state: &State, width: u16, height: u16) -> String {
     let buffer = buffer(state, width, height);
     let mut screen = String::new();
     for y in 0..height {
-        let line: String = (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+        let mut line = String::new();
+        let mut x = 0;
+        while x < width {
+            let symbol = buffer[(x, y)].symbol();
+            line.push_str(symbol);
+            // A wide character takes the cell beside it too.
+            x += u16::try_from(text::width(symbol)).unwrap().max(1);
+        }
         screen.push_str(line.trim_end());
         screen.push('\n');
     }
@@ -111,11 +118,11 @@ fn the_screen_of_an_ordinary_second() {
 procscope top · 2026-01-31 12:00:09 - 12:00:10 UTC (1.00 s) · host vm · coverage 100 % (ebpf)
 CPU [████████████████████▓▓▓▓▓               ] processes 50.0 %  kernel 12.5 %  idle 37.5 %  of 2 CPUs
 4 processes (1 ended †), by CPU
-PID  USER   CPU%  CPU-TIME       RSS      PEAK  THR  WAIT%  NAME     COMMAND
-100  0     150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn     /usr/bin/burn --all
-101  0      15.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  nginx    /usr/bin/nginx --all
-102  0       1.5     1m01s  12.3 MiB  14.0 MiB    -    3.1  †sleep   /usr/bin/sleep --all
-103  0       0.1     1m01s  12.3 MiB  14.0 MiB    4    3.1  数 据 库   /usr/bin/数 据 库  --all
+PID  USER   CPU%  CPU-TIME       RSS      PEAK  THR  WAIT%  NAME    COMMAND
+100  0     150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn    /usr/bin/burn --all
+101  0      15.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  nginx   /usr/bin/nginx --all
+102  0       1.5     1m01s  12.3 MiB  14.0 MiB    -    3.1  †sleep  /usr/bin/sleep --all
+103  0       0.1     1m01s  12.3 MiB  14.0 MiB    4    3.1  数据库  /usr/bin/数据库 --all
 
 q quit  c/m/p/r sort  g group  / filter  e ended first  space pause  ? help
 ";
