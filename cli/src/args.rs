@@ -46,8 +46,14 @@ pub(crate) struct Global {
     /// At most so many rows
     #[arg(long, global = true, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: Option<u32>,
-    /// The collector [default: http://127.0.0.1:7400]
-    #[arg(long, global = true, value_name = "URL", env = "PROCSCOPE_SERVER")]
+    /// Address of the collector.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "PROCSCOPE_SERVER",
+        help = "The collector [default: http://127.0.0.1:7400]"
+    )]
     pub server: Option<String>,
     /// File with the token to show to the collector; nobody but its owner may read it
     #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_TOKEN_FILE")]

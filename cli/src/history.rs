@@ -171,7 +171,7 @@ fn table(response: &GetProcessHistoryResponse) -> Table {
         .iter()
         .filter_map(|point| point.avg_cpu_percent)
         .fold(0.0, f64::max);
-    let fine = response.step_ms % 1_000 != 0;
+    let fine = !response.step_ms.is_multiple_of(1_000);
     let mut points = response.points.iter().peekable();
     while let Some(point) = points.next() {
         let time = when::show(from_wire(point.time.as_ref()), fine);

@@ -78,8 +78,10 @@ pub(super) struct State {
     /// Processes that ended stand first.
     pub ended_first: bool,
     pub seen: Option<Seen>,
-    /// The newest answer while paused; `None`: not paused.
-    pub paused: Option<Option<Seen>>,
+    /// The screen holds still.
+    pub paused: bool,
+    /// The newest answer that came while paused.
+    pub held_back: Option<Seen>,
     /// Since when nothing new has come.
     pub quiet_for: Duration,
     /// First row on the screen.
@@ -96,7 +98,8 @@ impl State {
             mode: Mode::Table,
             ended_first: false,
             seen: None,
-            paused: None,
+            paused: false,
+            held_back: None,
             quiet_for: Duration::ZERO,
             offset: 0,
         }
@@ -110,9 +113,10 @@ impl State {
             Update::Seen(seen) => {
                 self.link = Link::Connected;
                 self.quiet_for = Duration::ZERO;
-                match &mut self.paused {
-                    Some(waiting) => *waiting = Some(*seen),
-                    None => self.seen = Some(*seen),
+                if self.paused {
+                    self.held_back = Some(*seen);
+                } else {
+                    self.seen = Some(*seen);
                 }
             }
         }
@@ -196,10 +200,12 @@ impl State {
                 return Action::Ask;
             }
             KeyCode::Char('e') => self.ended_first = !self.ended_first,
-            KeyCode::Char(' ') => match self.paused.take() {
-                None => self.paused = Some(None),
-                Some(newest) => self.seen = newest.or(self.seen.take()),
-            },
+            KeyCode::Char(' ') => {
+                self.paused = !self.paused;
+                if let Some(newest) = self.held_back.take() {
+                    self.seen = Some(newest);
+                }
+            }
             KeyCode::Char('/') => {
                 self.mode = Mode::Filter {
                     before: self.query.filter.clone(),
@@ -212,12 +218,12 @@ impl State {
             }
             KeyCode::Up | KeyCode::Char('k') => self.offset = at.saturating_sub(1),
             KeyCode::Down | KeyCode::Char('j') => {
-                self.offset = self.first_row_from(at.saturating_add(1), rows, page)
+                self.scroll_to(at.saturating_add(1), rows, page);
             }
             KeyCode::PageUp => self.offset = at.saturating_sub(page),
-            KeyCode::PageDown => self.offset = self.first_row_from(at.saturating_add(page), rows, page),
+            KeyCode::PageDown => self.scroll_to(at.saturating_add(page), rows, page),
             KeyCode::Home => self.offset = 0,
-            KeyCode::End => self.offset = self.first_row_from(usize::MAX, rows, page),
+            KeyCode::End => self.scroll_to(usize::MAX, rows, page),
             _ => {}
         }
         Action::Nothing
@@ -257,9 +263,9 @@ impl State {
         Action::Ask
     }
 
-    fn first_row_from(&mut self, offset: usize, rows: usize, page: usize) -> usize {
+    fn scroll_to(&mut self, offset: usize, rows: usize, page: usize) {
         self.offset = offset;
-        self.first_row(rows, page)
+        self.offset = self.first_row(rows, page);
     }
 }
 

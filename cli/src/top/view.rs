@@ -27,6 +27,9 @@ const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const WARN: Style = Style::new().fg(Color::Yellow);
 const TITLES: Style = Style::new().add_modifier(Modifier::REVERSED);
 
+/// Why something fails may be long; the table needs room too.
+const STATUS_LINES_MAX: usize = 4;
+
 const KEYS: &str = "q quit  c/m/p/r sort  g group  / filter  e ended first  space pause  ? help";
 const HELP: [&str; 16] = [
     "q, Ctrl-C      quit",
@@ -104,7 +107,7 @@ fn head(state: &State, area: Rect) -> Vec<Line<'static>> {
             Style::new().add_modifier(Modifier::BOLD),
         ));
     }
-    lines.push(status(state, width));
+    lines.extend(status(state, width));
     lines
 }
 
@@ -169,19 +172,16 @@ fn bar(label: &str, row: &AuditRow, width: u16) -> Line<'static> {
     let idle = row.idle_ns.saturating_add(row.iowait_ns.unwrap_or(0));
     let (process, kernel) = (percent(row.process_ns), percent(row.kthread_ns));
     let taken = other.map_or(0.0, percent);
-    let mut words = format!(
-        " processes {} %  kernel {} %",
-        units::percent(process),
-        units::percent(kernel)
-    );
+    let mut words = vec![String::new()];
+    let mut part = |name: &str, percent: f64| words.push(format!("{name} {} % ", units::percent(percent)));
+    part("processes", process);
+    part("kernel", kernel);
     if other.is_some() {
-        words.push_str(&format!("  interrupts, stolen {} %", units::percent(taken)));
+        part("interrupts, stolen", taken);
     }
-    words.push_str(&format!(
-        "  idle {} %  of {} CPUs",
-        units::percent(percent(idle)),
-        row.cpus
-    ));
+    part("idle", percent(idle));
+    words.push(format!("of {} CPUs", row.cpus));
+    let words = words.join(" ");
     let beside = u16::try_from(text::width(label) + text::width(&words) + 3).unwrap_or(u16::MAX);
     let cells = width.saturating_sub(beside).clamp(8, BAR_WIDTH_MAX);
     let fill = |from: f64, to: f64, mark: &str| -> String {
@@ -210,29 +210,49 @@ fn bar(label: &str, row: &AuditRow, width: u16) -> Line<'static> {
 }
 
 /// How things stand: what the table shows, or what we wait for.
-fn status(state: &State, width: usize) -> Line<'static> {
+fn status(state: &State, width: usize) -> Vec<Line<'static>> {
     let server = &state.server;
-    let line = match (&state.link, &state.seen) {
+    let words = match (&state.link, &state.seen) {
         (Link::Away { why, retry_in }, seen) => {
+            let again = match retry_in.as_secs() {
+                0 => "trying again".to_owned(),
+                seconds => format!("trying again in {seconds} s"),
+            };
             let kept = if seen.is_some() {
-                "; this is the last answer"
+                " (the last answer stays)"
             } else {
                 ""
             };
-            let again = if *retry_in < Duration::from_secs(1) {
-                "trying again".to_owned()
-            } else {
-                format!("trying again in {} s", retry_in.as_secs())
-            };
-            return Line::styled(text::fit(&format!("{why}; {again}{kept}"), width), WARN);
+            format!("{again}{kept}: {why}")
         }
         (Link::Connecting, None) => format!("connecting to {server}"),
         (Link::Connected, None) => {
             format!("connected to {server}; waits for the first complete interval of an agent")
         }
-        (_, Some(seen)) => return table_status(state, seen, width),
+        (_, Some(seen)) => return vec![table_status(state, seen, width)],
     };
-    Line::styled(text::fit(&line, width), WARN)
+    wrap(&words, width)
+        .into_iter()
+        .map(|line| Line::styled(line, WARN))
+        .collect()
+}
+
+/// Words into at most `STATUS_LINES_MAX` lines.
+fn wrap(words: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        match lines.last_mut() {
+            Some(line) if lines_full(line, word, width) => lines.push(word.to_owned()),
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.truncate(STATUS_LINES_MAX);
+    lines.iter().map(|line| text::fit(line, width)).collect()
+}
+
+fn lines_full(line: &str, word: &str, width: usize) -> bool {
+    text::width(line) + 1 + text::width(word) > width
 }
 
 fn table_status(state: &State, seen: &Seen, width: usize) -> Line<'static> {
@@ -243,18 +263,19 @@ fn table_status(state: &State, seen: &Seen, width: usize) -> Line<'static> {
     } else {
         "commands"
     };
-    let mut line = format!("{} {what}", rows.len());
+    let mut parts = vec![format!("{} {what}", rows.len())];
     if ended > 0 {
-        line.push_str(&format!(" ({ended} ended {})", columns::ENDED));
+        parts.push(format!("{ended} ended {}", columns::ENDED));
     }
-    line.push_str(&format!(", by {}", state.query.sort.word()));
+    parts.push(format!("by {}", state.query.sort.word()));
     if state.ended_first {
-        line.push_str(", ended first");
+        parts.push("ended first".to_owned());
     }
     if !state.query.filter.is_empty() {
-        line.push_str(&format!(", named \"{}\"", text::safe(&state.query.filter)));
+        parts.push(format!("named \"{}\"", text::safe(&state.query.filter)));
     }
-    if state.paused.is_some() {
+    let line = parts.join(", ");
+    if state.paused {
         return Line::styled(text::fit(&format!("PAUSED  {line}"), width), WARN);
     }
     if state.quiet_for >= QUIET_WORTH_A_WORD {

@@ -113,19 +113,19 @@ impl Memory {
     }
 }
 
-fn at(seconds: i64) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp { seconds, nanos: 0 })
+fn at(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
 }
 
-fn range() -> Option<TimeRange> {
-    Some(TimeRange {
-        start: at(1_769_860_800),
-        end: at(1_769_860_810),
-    })
+fn range() -> TimeRange {
+    TimeRange {
+        start: Some(at(1_769_860_800)),
+        end: Some(at(1_769_860_810)),
+    }
 }
 
-fn coverage() -> Option<Coverage> {
-    Some(Coverage {
+fn coverage() -> Coverage {
+    Coverage {
         share: 0.95,
         observed_host_seconds: 19.0,
         total_host_seconds: 20.0,
@@ -134,7 +134,7 @@ fn coverage() -> Option<Coverage> {
             count: 7,
         }],
         sources: vec!["ebpf".to_owned()],
-    })
+    }
 }
 
 fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
@@ -144,7 +144,7 @@ fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
         process_id: Some(format!("id-{pid}")),
         pid: Some(pid),
         parent_pid: Some(1),
-        start_time: at(1_769_860_000),
+        start_time: Some(at(1_769_860_000)),
         uid: Some(33),
         kernel_thread: Some(false),
         exited: Some(pid == 103),
@@ -157,7 +157,7 @@ fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
         avg_num_procs: 1.0,
         runqueue_seconds: Some(0.5),
         threads: 2,
-        last_time: at(1_769_860_809),
+        last_time: Some(at(1_769_860_809)),
         rss_bytes: if pid == 103 { None } else { Some(13_107_200) },
         ..TopProcess::default()
     }
@@ -170,10 +170,10 @@ fn top(request: &ListTopProcessesRequest) -> ListTopProcessesResponse {
         process("sleep", 103, 0.01),
     ];
     ListTopProcessesResponse {
-        range: request.range.or(range()),
+        range: request.range.or(Some(range())),
         metric: request.metric,
         group_by: request.group_by,
-        coverage: coverage(),
+        coverage: Some(coverage()),
         processes: processes
             .into_iter()
             .take(usize::try_from(request.limit).unwrap())
@@ -191,8 +191,8 @@ fn exit(number: u32) -> ExitedProcess {
             "true".to_owned()
         },
         pid: number,
-        start_time: at(1_769_860_800),
-        end_time: at(1_769_860_801),
+        start_time: Some(at(1_769_860_800)),
+        end_time: Some(at(1_769_860_801)),
         lifetime_ns: 5_000_000,
         cpu_time_ns: 1_234_567,
         peak_rss_bytes: Some(4096),
@@ -245,16 +245,16 @@ impl QueryService for Memory {
         }
         self.note(request, |asked| &mut asked.history);
         let point = |seconds, cpu: Option<f64>| HistoryPoint {
-            time: at(seconds),
+            time: Some(at(seconds)),
             gap: cpu.is_none(),
             avg_cpu_percent: cpu,
             cpu_seconds: cpu.map(|cpu| cpu / 20.0),
             ..HistoryPoint::default()
         };
         Ok(Response::new(GetProcessHistoryResponse {
-            range: range(),
+            range: Some(range()),
             step_ms: 5_000,
-            coverage: coverage(),
+            coverage: Some(coverage()),
             points: vec![point(1_769_860_800, Some(50.0)), point(1_769_860_805, None)],
         }))
     }
@@ -265,8 +265,8 @@ impl QueryService for Memory {
     ) -> Result<Response<ListGroupsResponse>, Status> {
         self.note(request, |asked| &mut asked.groups);
         Ok(Response::new(ListGroupsResponse {
-            range: range(),
-            coverage: coverage(),
+            range: Some(range()),
+            coverage: Some(coverage()),
             total: Some(TopProcess {
                 name: "nginx".to_owned(),
                 avg_num_procs: 2.0,
@@ -287,8 +287,8 @@ impl QueryService for Memory {
         // Pages of two, four in all.
         let next_page_token = if token < 2 { "2".to_owned() } else { String::new() };
         Ok(Response::new(ListProcessExitsResponse {
-            range: range(),
-            coverage: coverage(),
+            range: Some(range()),
+            coverage: Some(coverage()),
             exits: vec![exit(token + 1), exit(token + 2)],
             next_page_token,
             total: 4,
@@ -302,16 +302,16 @@ impl QueryService for Memory {
         self.note(request, |asked| &mut asked.hosts);
         let host = |name: &str, agents| Host {
             host: name.to_owned(),
-            last_seen: at(1_769_860_810),
+            last_seen: Some(at(1_769_860_810)),
             cpus: 2,
             memory_total_bytes: 1 << 34,
             memory_available_bytes: Some(1 << 33),
-            coverage: coverage(),
+            coverage: Some(coverage()),
             agents,
             ..Host::default()
         };
         Ok(Response::new(ListHostsResponse {
-            range: range(),
+            range: Some(range()),
             hosts: vec![host("web-1", 1), host(HOSTILE, 2)],
         }))
     }
@@ -340,8 +340,8 @@ impl QueryService for Memory {
             ..AuditRow::default()
         };
         Ok(Response::new(GetAuditResponse {
-            range: range(),
-            coverage: coverage(),
+            range: Some(range()),
+            coverage: Some(coverage()),
             rows: vec![row],
         }))
     }

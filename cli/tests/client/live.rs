@@ -1,6 +1,7 @@
 //! The live top on a real pseudo-terminal: it comes up, waits for its collector, obeys, and puts the terminal back.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read as _, Write as _},
     net::TcpListener,
@@ -19,14 +20,13 @@ use crate::collector::{Collector, client};
 
 /// The two cores of a busy build machine are slow.
 const DEADLINE: Duration = Duration::from_secs(20);
-const LEAVE_ALTERNATE_SCREEN: &str = "\x1b[?1049l";
 
 /// The program on its terminal.
 struct Screen {
     child: Child,
     keyboard: File,
     output: Receiver<Vec<u8>>,
-    shown: String,
+    terminal: Terminal,
 }
 
 impl Screen {
@@ -72,20 +72,26 @@ impl Screen {
             child,
             keyboard,
             output,
-            shown: String::new(),
+            terminal: Terminal::default(),
         }
     }
 
     fn wait_for(&mut self, text: &str) {
+        self.wait_until(text, |terminal| terminal.lines().any(|line| line.contains(text)));
+    }
+
+    fn wait_until(&mut self, what: &str, reached: impl Fn(&Terminal) -> bool) {
         let end = Instant::now() + DEADLINE;
-        while !self.shown.contains(text) {
+        while !reached(&self.terminal) {
             let left = end.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
-                Ok(bytes) => self.shown.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("{text:?} is not on the screen: {:?}", self.shown),
-            }
+            let Ok(bytes) = self.output.recv_timeout(left) else {
+                panic!(
+                    "{what:?} is not on the screen:\n{}",
+                    self.terminal.lines().collect::<Vec<_>>().join("\n")
+                );
+            };
+            self.terminal.take(&bytes);
         }
-        self.shown.clear();
     }
 
     fn press(&mut self, keys: &str) {
@@ -94,10 +100,78 @@ impl Screen {
 
     /// It ends well and the terminal is as it was.
     fn ends(mut self) {
-        self.wait_for(LEAVE_ALTERNATE_SCREEN);
+        self.wait_until("the end", |terminal| terminal.left_alternate_screen);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
         let modes = tcgetattr(&self.keyboard).unwrap().local_modes;
         assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{modes:?}");
+    }
+}
+
+/// As much of a terminal as is needed to see what a person sees.
+#[derive(Default)]
+struct Terminal {
+    bytes: Vec<u8>,
+    cells: BTreeMap<(usize, usize), char>,
+    row: usize,
+    column: usize,
+    left_alternate_screen: bool,
+}
+
+impl Terminal {
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        let text = String::from_utf8_lossy(&self.bytes).into_owned();
+        let mut rest = text.as_str();
+        while let Some(c) = rest.chars().next() {
+            if let Some(sequence) = rest.strip_prefix("\x1b[") {
+                // The rest of an unfinished sequence or character comes with the next bytes.
+                let Some(end) = sequence.find(|c: char| c.is_ascii_alphabetic()) else {
+                    break;
+                };
+                let (parameters, after) = sequence.split_at(end);
+                self.obey(parameters, &after[..1]);
+                rest = &after[1..];
+                continue;
+            }
+            if c == char::REPLACEMENT_CHARACTER || c == '\x1b' {
+                break;
+            }
+            self.cells.insert((self.row, self.column), c);
+            self.column += 1;
+            rest = &rest[c.len_utf8()..];
+        }
+        let kept = if rest.is_empty() {
+            0
+        } else {
+            1 + self
+                .bytes
+                .iter()
+                .rev()
+                .position(|b| *b == 0x1b || *b >= 0xc0)
+                .unwrap()
+        };
+        self.bytes.drain(..self.bytes.len() - kept);
+    }
+
+    fn obey(&mut self, parameters: &str, command: &str) {
+        match (parameters, command) {
+            ("?1049l", _) | ("?1049", "l") => self.left_alternate_screen = true,
+            (_, "H") => {
+                let mut numbers = parameters.split(';').map(|number| number.parse().unwrap_or(1));
+                self.row = numbers.next().unwrap_or(1);
+                self.column = numbers.next().unwrap_or(1);
+            }
+            (_, "J") => self.cells.clear(),
+            _ => {}
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        (1..=24).map(|row| {
+            (1..=110)
+                .map(|column| *self.cells.get(&(row, column)).unwrap_or(&' '))
+                .collect()
+        })
     }
 }
 
@@ -105,21 +179,24 @@ impl Screen {
 fn it_shows_the_stream_and_q_ends_it() {
     let collector = Collector::start();
     let mut screen = Screen::open(&collector.url);
-    screen.wait_for("nginx");
+    screen.wait_for("nginx --all");
+    screen.wait_for("3 processes, 1 ended †, by CPU");
     screen.press("g");
-    let end = Instant::now() + DEADLINE;
-    while collector
-        .asked
-        .lock()
-        .unwrap()
-        .top
-        .last()
-        .is_none_or(|query| query.group_by != 2)
-    {
-        assert!(Instant::now() < end, "the key g asks per command");
-        std::thread::yield_now();
-    }
-    assert_eq!(collector.asked.lock().unwrap().top[0].last_intervals, 1);
+    screen.wait_for("3 commands");
+    let asked = collector.asked.lock().unwrap().top.clone();
+    assert_eq!(
+        (
+            asked[0].group_by,
+            asked[0].last_intervals,
+            asked.last().unwrap().group_by
+        ),
+        (1, 1, 2)
+    );
+    screen.press("/ngi");
+    screen.wait_for("name contains: ngi");
+    screen.wait_for("1 commands, by CPU, named \"ngi\"");
+    screen.press("\x1b");
+    screen.wait_for("3 commands");
     screen.press("q");
     screen.ends();
 }
@@ -146,9 +223,10 @@ fn it_waits_for_a_collector_that_is_not_there_and_goes_on_when_it_is() {
     screen.wait_for("Connection refused");
     let collector = Collector::start_on(TcpListener::bind(address).unwrap());
     screen.wait_for("nginx");
-    // It goes away, and the screen says so.
+    // It goes away, and the screen says so and keeps what it has.
     drop(collector);
-    screen.wait_for("trying again");
+    screen.wait_for("the last answer stays");
+    screen.wait_for("nginx");
     screen.press("q");
     screen.ends();
 }

@@ -117,7 +117,7 @@ fn the_screen_of_an_ordinary_second() {
     let expected = "\
 procscope top · 2026-01-31 12:00:09 - 12:00:10 UTC (1.00 s) · host vm · coverage 100 % (ebpf)
 CPU [████████████████████▓▓▓▓▓               ] processes 50.0 %  kernel 12.5 %  idle 37.5 %  of 2 CPUs
-4 processes (1 ended †), by CPU
+4 processes, 1 ended †, by CPU
 PID  USER   CPU%  CPU-TIME       RSS      PEAK  THR  WAIT%  NAME    COMMAND
 100  0     150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn    /usr/bin/burn --all
 101  0      15.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  nginx   /usr/bin/nginx --all
@@ -147,7 +147,7 @@ fn without_a_collector_the_screen_says_what_it_waits_for() {
     });
     let shown = screen(&state, 100, 8);
     assert!(
-        shown.contains("connection refused; trying again in 3 s"),
+        shown.contains("trying again in 3 s: could not reach the collector: connection refused"),
         "{shown}"
     );
     state.update(Update::Connected);
