@@ -12,9 +12,20 @@ pub(crate) const TOP_LIMIT: u32 = 20;
 /// Intervals that a printed answer covers when nobody says which.
 pub(crate) const INTERVALS: u32 = 10;
 
+/// Shown below the help of the whole program.
+const AFTER_HELP: &str = "\
+Examples:
+  procscope top                                     what uses this fleet now
+  procscope top --once --by command --sort memory   a table of the last 10 complete intervals
+  procscope top --since 2h --until 1h --json        who it was, an hour long
+  procscope exits --failed --since 10m              what ended badly
+  procscope history nginx --host web-1 --since 6h   one name over time
+
+Exit codes: 0 good, 1 the thing asked about is not so or failed, 2 wrong usage.";
+
 /// What is, or was, using this fleet
 #[derive(Debug, Parser)]
-#[command(name = "procscope", version, max_term_width = 100)]
+#[command(name = "procscope", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub common: procscope_startup::Common,
@@ -43,7 +54,7 @@ pub(crate) struct Global {
     /// Only this host; repeat it for several
     #[arg(long = "host", global = true, value_name = "HOST", value_parser = no_empty_text)]
     pub hosts: Vec<String>,
-    /// At most so many rows
+    /// At most so many rows [default: top and groups 20, exits 100, others all]
     #[arg(long, global = true, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: Option<u32>,
     /// Address of the collector.
@@ -96,7 +107,7 @@ pub(crate) struct Top {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub filter: String,
     /// The last so many complete intervals [default: 10; live: 1]
-    #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub intervals: Option<u32>,
 }
 

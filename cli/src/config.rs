@@ -198,7 +198,6 @@ mod tests {
             ("hosts --server http://localhost:7400/api", ""),
             ("hosts --server http://user:password@localhost:7400", ""),
             ("hosts --server http://", ""),
-            ("hosts --until 1h", ""),
             ("hosts --since 1h --until 2h", ""),
             ("hosts --token-file /nonexistent", ""),
         ] {

@@ -8,6 +8,11 @@ use crate::{text, units, when};
 const HOSTS_NAMED_MAX: usize = 3;
 /// More reasons of loss than these are counted, not named.
 const LOSSES_NAMED_MAX: usize = 8;
+/// Ends of ranges are whole milliseconds of the wall clock, lengths of intervals nanoseconds of another: a few
+/// of them are nobody's loss.
+const CLOCK_SECONDS: f64 = 0.005;
+/// By so much the wall clock may be slewed against the one that measures intervals (500 ppm, see adjtimex(2)).
+const CLOCK_SLEW: f64 = 0.000_5;
 /// Between two parts of a line.
 const BETWEEN: &str = " · ";
 
@@ -64,15 +69,30 @@ pub(crate) fn coverage_words(coverage: Option<&Coverage>) -> String {
     } else {
         format!(" ({})", sources.join(", "))
     };
-    format!("coverage {}{sources}", units::share(coverage.share))
+    format!("coverage {}{sources}", share(coverage))
+}
+
+/// The share that was seen, in words.
+pub(crate) fn share(coverage: &Coverage) -> String {
+    units::share(if is_complete(coverage) {
+        1.0
+    } else {
+        coverage.share
+    })
+}
+
+/// Whether nothing is missing but what two clocks differ by.
+fn is_complete(coverage: &Coverage) -> bool {
+    let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
+    coverage.total_host_seconds > 0.0 && missing <= CLOCK_SECONDS + coverage.total_host_seconds * CLOCK_SLEW
 }
 
 /// What was not seen and what was lost; `None` when nothing was.
 pub(crate) fn lost(coverage: Option<&Coverage>) -> Option<String> {
     let coverage = coverage?;
     let mut parts = Vec::new();
-    let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
-    if coverage.share < 1.0 {
+    if !is_complete(coverage) {
+        let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
         parts.push(format!(
             "not seen: {} of {} host time",
             units::seconds(missing.max(0.0)),
@@ -190,6 +210,15 @@ mod tests {
                 "not seen: 1.00 s of 10.0 s host time; lost: map_full 1,200, evil\\x1b[0m 1",
             ],
         );
+    }
+
+    #[test]
+    fn what_two_clocks_differ_by_is_no_loss() {
+        let words = |share| coverage_words(Some(&coverage(share, &[])));
+        assert_eq!(words(0.999_5), "coverage 100 % (ebpf)");
+        assert_eq!(words(0.998), "coverage 99.8 % (ebpf)");
+        assert_eq!(lost(Some(&coverage(0.999_5, &[]))), None);
+        assert_eq!(coverage_words(Some(&Coverage::default())), "coverage 0.0 %");
     }
 
     #[test]

@@ -138,9 +138,7 @@ fn cells(host: &Host, now: Timestamp) -> Vec<String> {
         units::bytes(host.memory_total_bytes),
         host.processes.to_string(),
         host.threads.to_string(),
-        host.coverage
-            .as_ref()
-            .map_or_else(dash, |coverage| units::share(coverage.share)),
+        host.coverage.as_ref().map_or_else(dash, heading::share),
         units::percent(host.agent_cpu_percent),
         units::bytes(host.agent_rss_bytes),
         text::safe(&format!("{} {}", host.kernel_release, host.architecture)),

@@ -41,28 +41,27 @@ impl When {
     }
 }
 
-/// The half-open range [since, until); until is now when it is not said, and `None` stands for the server's
-/// default range.
+/// The half-open range [since, until). Without an end it ends now; without a begin the server takes the length
+/// that it takes by default; `None` leaves all of it to the server.
 pub(crate) fn range(
     since: Option<When>,
     until: Option<When>,
     now: Timestamp,
 ) -> Result<Option<TimeRange>, String> {
-    let Some(since) = since else {
-        return match until {
-            Some(_) => Err("--until says where a range ends: say with --since where it begins".to_owned()),
-            None => Ok(None),
-        };
+    let start = since.map(|since| since.instant(now)).transpose()?;
+    let end = until.map(|until| until.instant(now)).transpose()?;
+    let (start, end) = match (start, end) {
+        (None, None) => return Ok(None),
+        (Some(start), end) => (Some(start), end.unwrap_or(now)),
+        (None, Some(end)) => (None, end),
     };
-    let start = since.instant(now)?;
-    let end = until.map_or(Ok(now), |until| until.instant(now))?;
-    if start >= end {
+    if let Some(start) = start.filter(|start| *start >= end) {
         return Err(format!(
             "the range ends at {end}, not after its begin at {start}: put --since before --until"
         ));
     }
     Ok(Some(TimeRange {
-        start: Some(to_wire(start)),
+        start: start.map(to_wire),
         end: Some(to_wire(end)),
     }))
 }
@@ -165,11 +164,8 @@ mod tests {
             let line = range(When::parse(since).ok(), When::parse(until).ok(), now()).unwrap_err();
             assert!(line.contains("--since before --until"), "{line}");
         }
-        assert!(
-            range(None, When::parse("1h").ok(), now())
-                .unwrap_err()
-                .contains("--since")
-        );
+        let open = range(None, When::parse("1h").ok(), now()).unwrap().unwrap();
+        assert!(open.start.is_none() && open.end.is_some());
         assert_eq!(range(None, None, now()), Ok(None));
     }
 

@@ -317,7 +317,7 @@ fn wrong_usage_is_exit_code_2_before_anything_is_asked() {
     let collector = Collector::start();
     for arguments in [
         &["top", "--limit", "1001", "--once"][..],
-        &["top", "--until", "1h"],
+        &["top", "--until", "tomorrow"],
         &["audit", "--since", "1h", "--until", "2h"],
         &["exits", "--limit", "100001"],
         &["hosts", "--server", "localhost:7400"],
