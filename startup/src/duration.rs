@@ -7,7 +7,8 @@ use std::time::Duration;
 /// # Errors
 /// A text that names what is allowed.
 pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration: write a whole number and ms, s, m, h or d, such as 500ms or 1s");
+    let wrong =
+        || format!("`{text}` is no duration: write a whole number and ms, s, m, h or d, such as 500ms or 1s");
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let number: u64 = number.parse().map_err(|_parse_error| wrong())?;
@@ -19,7 +20,10 @@ pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(wrong)
+    number
+        .checked_mul(ms)
+        .map(Duration::from_millis)
+        .ok_or_else(wrong)
 }
 
 /// Writes a duration the way `parse_duration` reads it, in the greatest unit that divides it.
@@ -27,7 +31,7 @@ pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if ms >= unit && ms % unit == 0 {
+        if ms >= unit && ms.is_multiple_of(unit) {
             return format!("{}{name}", ms / unit);
         }
     }
@@ -47,7 +51,16 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_or_no_number_is_refused() {
-        for text in ["", "1", "s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615d"] {
+        for text in [
+            "",
+            "1",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

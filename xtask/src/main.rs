@@ -5,6 +5,10 @@
 )]
 
 mod clock;
+// The file of `startup`, without that crate: what it depends on would have to be compiled before anything else.
+#[path = "../../startup/src/duration.rs"]
+#[allow(unreachable_pub, reason = "it is public where it comes from")]
+mod duration;
 mod lint;
 mod place;
 mod run;
@@ -17,7 +21,6 @@ mod tidy;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use procscope_startup::{Failure, finish};
 
 use crate::place::Place;
 
@@ -68,8 +71,11 @@ fn main() -> ExitCode {
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });
-    finish(
-        "xtask",
-        outcome.map_err(|error| Failure::failed(format_args!("{error:#}"))),
-    )
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -15,11 +15,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use procscope_startup::parse_duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::{parts::Parts, show::Question};
 use crate::{
+    duration::parse_duration,
     place::{Place, user_folder},
     setup,
     shell::{cargo, last_lines, run as run_command, words},

@@ -38,7 +38,7 @@ enum Outcome {
 /// What could not be found or installed. Where root is needed and missing, the commands are printed before.
 pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
     fs::create_dir_all(&place.cache).with_context(|| format!("create {}", place.cache.display()))?;
-    let _alone = lock(&place.cache)?;
+    let alone = lock(&place.cache, "lock")?;
 
     let missing = missing_packages(place, tests);
     if !missing.is_empty() {
@@ -54,7 +54,10 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
         library = path;
         Ok(outcome)
     })?;
+    drop(alone);
     if tests {
+        // These take minutes, and nobody who only builds and runs has to wait for them.
+        let _alone = lock(&place.cache, "tools.lock")?;
         tools::set_up(place)?;
     }
     Ok(Ready { library })
@@ -86,8 +89,8 @@ fn step(name: &str, work: impl FnOnce() -> Result<Outcome>) -> Result<()> {
 }
 
 /// Keeps two set-ups from working in one cache at a time. The lock lasts as long as the file stays open.
-fn lock(cache: &Path) -> Result<File> {
-    let path = cache.join("lock");
+fn lock(cache: &Path, name: &str) -> Result<File> {
+    let path = cache.join(name);
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         eprintln!("waiting for another set-up to finish");

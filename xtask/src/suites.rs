@@ -2,6 +2,9 @@
 
 use std::{
     env,
+    ffi::OsStr,
+    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -59,30 +62,48 @@ impl Name {
     }
 
     /// What cargo is asked; nothing for the lints.
-    fn cargo(self) -> &'static [&'static str] {
-        match self {
-            Self::Lint => &[],
-            Self::Unit => &["test", "--locked"],
-            Self::Kernel => &["test", "--locked", "--package", "procscope-tests-kernel"],
-            Self::E2e => &[
-                "test",
-                "--locked",
-                "--package",
-                "procscope-tests-e2e",
-                "--bins",
-                "--test",
-                "e2e",
-            ],
-            Self::Deploy => &[
-                "test",
-                "--locked",
-                "--package",
-                "procscope-tests-e2e",
-                "--test",
-                "deploy",
-            ],
+    fn cargo(self, root: &Path) -> Result<Vec<String>> {
+        let mut words: Vec<String> = match self {
+            Self::Lint => return Ok(Vec::new()),
+            Self::Unit => return Ok(["test", "--locked"].map(str::to_owned).to_vec()),
+            // The same selection of packages each time: with another one cargo would choose other features for
+            // what they depend on, and compile that again.
+            _ => ["test", "--locked", "--workspace", "--exclude", "agent-ebpf"]
+                .map(str::to_owned)
+                .to_vec(),
+        };
+        let targets = match self {
+            Self::Kernel => targets(&root.join("tests/kernel"), "procscope-tests-kernel")?,
+            Self::E2e => targets(&root.join("tests/e2e"), "procscope-tests-e2e")?,
+            _ => Vec::new(),
+        };
+        words.extend(targets.into_iter().filter(|target| target != DEPLOY));
+        if self == Self::Deploy {
+            words.push(DEPLOY.to_owned());
+        }
+        Ok(words)
+    }
+}
+
+/// The target of the suite `deploy`, which stands in the package of `e2e`.
+const DEPLOY: &str = "--test=deploy";
+
+/// The targets of a package of tests: its program, and each file in its folder `tests`.
+fn targets(package: &Path, program: &str) -> Result<Vec<String>> {
+    let mut targets = vec![format!("--bin={program}")];
+    let folder = package.join("tests");
+    if folder.is_dir() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry
+                .with_context(|| format!("list {}", folder.display()))?
+                .path();
+            if let (Some("rs"), Some(name)) = (path.extension().and_then(OsStr::to_str), path.file_stem()) {
+                targets.push(format!("--test={}", name.to_string_lossy()));
+            }
         }
     }
+    targets.sort();
+    Ok(targets)
 }
 
 /// Minutes for set-up and compiling, with an empty cache.
@@ -151,10 +172,10 @@ pub(crate) fn lint(place: &Place) -> Result<()> {
 /// Compiles what the suites run, so that their minutes are their own.
 fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Result<Counts> {
     let deadline = start + minutes(BUILD_BUDGET);
-    let mut commands: Vec<Vec<&str>> = vec![vec!["build", "--locked"]];
-    for name in wanted.iter().filter(|name| !name.cargo().is_empty()) {
-        let mut command = name.cargo().to_vec();
-        command.push("--no-run");
+    let mut commands = vec![["build", "--locked"].map(str::to_owned).to_vec()];
+    for name in wanted.iter().filter(|name| **name != Name::Lint) {
+        let mut command = name.cargo(&place.root)?;
+        command.push("--no-run".to_owned());
         commands.push(command);
     }
     for arguments in commands {
@@ -170,7 +191,7 @@ fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Insta
         return lint::all(place, runner, deadline);
     }
     let mut test = cargo();
-    test.args(name.cargo())
+    test.args(name.cargo(&place.root)?)
         .current_dir(&place.root)
         .env("PATH", path(place)?)
         .env("PROCSCOPE_LIBCHDB", &ready.library);
@@ -262,6 +283,19 @@ mod tests {
         let late = row("unit", start, 2, Ok(Counts::PASSED));
         assert_eq!((late.counts.passed, late.counts.failed), (1, 1));
         assert!(late.trouble.is_some());
+    }
+
+    #[test]
+    fn e2e_is_everything_in_its_package_but_deploy() {
+        let dir = tempfile::tempdir().unwrap();
+        let tests = dir.path().join("tests/e2e/tests");
+        fs::create_dir_all(tests.join("deploy")).unwrap();
+        for file in ["deploy.rs", "flow.rs", "notes.md"] {
+            fs::write(tests.join(file), "").unwrap();
+        }
+        let targets = |name: Name| name.cargo(dir.path()).unwrap().split_off(5);
+        assert_eq!(targets(Name::E2e), ["--bin=procscope-tests-e2e", "--test=flow"]);
+        assert_eq!(targets(Name::Deploy), ["--test=deploy"]);
     }
 
     #[test]

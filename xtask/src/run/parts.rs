@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::shell::last_lines;
+use crate::{duration::format_duration, shell::last_lines};
 
 /// Time between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -103,8 +103,8 @@ impl Parts {
             None => Ok(()),
             Some(Event::StopAsked) => bail!("stopped while waiting for {what}"),
             Some(Event::TimeOver) => bail!(
-                "waited {} s for {what} in vain; the logs in {} may say why{}",
-                limit.as_secs(),
+                "waited {} for {what} in vain; the logs in {} may say why{}",
+                format_duration(limit),
                 self.logs.display(),
                 self.last_words()
             ),
