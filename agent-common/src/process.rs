@@ -224,6 +224,10 @@ pub struct ExitEvent {
     pub has_mm: u32,
     /// 1: the OOM killer chose it.
     pub oom_killed: u32,
+    /// The thread that exits last.
+    pub tid: u32,
+    /// Threads of the process that are not reaped yet, this one included.
+    pub threads: u32,
     /// Name of the command, ended by zero.
     pub comm: [u8; COMM_LEN],
     /// Last part of the control group's path, ended by zero.
@@ -231,7 +235,7 @@ pub struct ExitEvent {
 }
 
 const _: () = assert!(
-    size_of::<ExitEvent>() == 8 + 32 + 24 + 16 + COMM_LEN + CGROUP_NAME_LEN,
+    size_of::<ExitEvent>() == 8 + 32 + 24 + 24 + COMM_LEN + CGROUP_NAME_LEN,
     "no implicit padding"
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).

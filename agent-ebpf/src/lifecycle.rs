@@ -126,6 +126,8 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
         (*to).uid = task.uid();
         (*to).has_mm = has_mm;
         (*to).oom_killed = u32::from(signal.is_oom_victim());
+        (*to).tid = task.tid();
+        (*to).threads = signal.threads();
         // The thread that exits last may have a name of its own; the first one has the process's.
         (*to).comm = task.leader().comm();
         task.write_cgroup_name((&raw mut (*to).cgroup_name).cast(), CGROUP_NAME_LEN as u32);

@@ -4,12 +4,19 @@
 //! difference; a process's total is the sum of these differences, whatever order its threads begin and end in.
 //! A counter that falls is a torn read: it counts as no use, the greater value stays the base.
 
+mod process;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::HashMap, sync::Arc};
 
 use procscope_agent_common::{
-    ExecEvent, ExitEvent, ForkEvent, ProcessKey, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord,
-    ThreadEndEvent, ThreadTotals,
+    ExecEvent, ExitEvent, ForkEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
+    ThreadTotals,
 };
+
+pub use process::{Exit, Facts, FoldedProcess};
+use process::{Process, add, rise, until_zero};
 
 /// Processes known at most; more are counted in `Folded::overflow` and not followed.
 pub const PROCESSES_MAX: usize = 1 << 20;
@@ -17,12 +24,6 @@ pub const PROCESSES_MAX: usize = 1 << 20;
 pub const THREADS_MAX: usize = 1 << 21;
 /// A thread that more walks than this did not find, and whose end nobody told, has ended unseen.
 const WALKS_UNTIL_LOST: u64 = 2;
-/// An exit event waits this long for the ends of threads that were never walked, in nanoseconds: a thread that
-/// exits before the last one may still have a few instructions to go when the last one says that it exits.
-const SETTLE_NS: u64 = 100_000_000;
-/// After so many walks an exit is reported even if the end of a thread never came.
-const EXIT_WALKS_MAX: u32 = 3;
-
 /// A thread for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ThreadKey {
@@ -38,91 +39,6 @@ struct Thread {
     ended: bool,
     /// The last walk that found it.
     walk: u64,
-}
-
-/// What is known of a process beside its use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The parent when the process was first seen.
-    pub parent: Option<ProcessKey>,
-    /// Rises with each exec.
-    pub exec_generation: u32,
-    /// Real user id.
-    pub uid: u32,
-    /// Name of the command as the kernel has it: at most 15 bytes.
-    pub comm: Vec<u8>,
-    /// Id of the control group.
-    pub cgroup_id: u64,
-    /// Last part of the control group's path, when an event told it.
-    pub cgroup_name: Vec<u8>,
-    /// What was given to execve(2), when we saw the exec.
-    pub filename: Vec<u8>,
-    /// First arguments, each ended by zero, when we saw the exec.
-    pub arguments: Vec<u8>,
-    /// It runs in the kernel only.
-    pub kernel_thread: bool,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit {
-    /// As wait4(2) reports it; `None`: the event was lost.
-    pub status: Option<u32>,
-    /// When, nanoseconds of `CLOCK_BOOTTIME`.
-    pub end_boottime_ns: u64,
-    /// The OOM killer chose it; `None`: the event was lost.
-    pub oom_killed: Option<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Process {
-    facts: Arc<Facts>,
-    totals: ThreadTotals,
-    reported: ThreadTotals,
-    first_seen: bool,
-    /// Threads known and not ended.
-    live_threads: u32,
-    /// More than one thread was ever known.
-    threaded: bool,
-    any_ended: bool,
-    /// `None`: no memory of its own, or not read.
-    rss_pages: Option<u64>,
-    interval_peak_pages: Option<u64>,
-    lifetime_peak_pages: Option<u64>,
-    noted_hiwater_pages: u64,
-    exit: Option<Exit>,
-    exit_walks: u32,
-    /// The last walk that found it, or after which an event told of it.
-    touched: u64,
-    /// It was there before us: its marks may be older than the interval.
-    before_us: bool,
-    /// It had ended before us: no exit will be told.
-    ended_before_us: bool,
-}
-
-/// One process in one interval.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoldedProcess {
-    /// Identity.
-    pub key: ProcessKey,
-    /// What is known of it.
-    pub facts: Arc<Facts>,
-    /// Use over the whole life.
-    pub totals: ThreadTotals,
-    /// Use in the interval.
-    pub delta: ThreadTotals,
-    /// Resident pages at the end of the interval; `None`: no address space.
-    pub rss_pages: Option<u64>,
-    /// Greatest resident set in the interval, in pages.
-    pub peak_rss_pages: Option<u64>,
-    /// Greatest resident set since the last exec, in pages.
-    pub lifetime_peak_rss_pages: Option<u64>,
-    /// Threads alive at the end of the interval.
-    pub threads: u32,
-    /// First time that the process is in a snapshot.
-    pub first_seen: bool,
-    /// Set when it ended in the interval.
-    pub exit: Option<Exit>,
 }
 
 /// What one interval came to.
@@ -271,6 +187,7 @@ impl Fold {
         if event.has_mm != 0 {
             process.note_peak(event.peak_rss_pages, event.peak_rss_pages);
         }
+        process.threaded |= event.tid != event.process.tgid || event.threads > 1;
         process.exit = Some(Exit {
             status: Some(event.exit_status),
             end_boottime_ns: event.end_boottime_ns,
@@ -461,7 +378,7 @@ impl Fold {
             return;
         };
         if before.is_none() {
-            owner.threaded |= owner.live_threads > 0 || owner.any_ended;
+            owner.threaded |= key.tid != process.tgid || owner.live_threads > 0 || owner.any_ended;
             owner.live_threads += 1;
         }
         owner.totals = add(owner.totals, delta);
@@ -478,145 +395,4 @@ impl Fold {
         thread.walk = walk;
         self.torn_reads += torn;
     }
-}
-
-impl Process {
-    /// Pages that were resident at once in this interval, and the mark that the kernel keeps for the life.
-    fn note_peak(&mut self, pages: u64, hiwater_pages: u64) {
-        let mut peak = pages;
-        if hiwater_pages > self.noted_hiwater_pages {
-            // The kernel raised its mark since we last looked, so it was reached in this interval; but the first
-            // mark of a process that was there before us may be older.
-            if self.noted_hiwater_pages > 0 || !self.before_us {
-                peak = peak.max(hiwater_pages);
-            }
-            self.noted_hiwater_pages = hiwater_pages;
-        }
-        self.interval_peak_pages = self.interval_peak_pages.max(Some(peak));
-        self.lifetime_peak_pages = self.lifetime_peak_pages.max(Some(peak.max(hiwater_pages)));
-    }
-
-    /// What the walk found at its first thread. Facts are copied only when they differ.
-    fn learn(&mut self, task: &TaskRecord) {
-        let kernel_thread = task.flags & TASK_KERNEL_THREAD != 0;
-        let comm = task.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-        let known = &*self.facts;
-        if known.uid == task.uid
-            && known.exec_generation == task.exec_generation
-            && known.kernel_thread == kernel_thread
-            && known.parent.is_some()
-            && known.comm == comm
-            && known.cgroup_id == task.cgroup_id
-        {
-            return;
-        }
-        let facts = Arc::make_mut(&mut self.facts);
-        facts.uid = task.uid;
-        facts.exec_generation = task.exec_generation;
-        facts.kernel_thread = kernel_thread;
-        facts.parent = facts.parent.or(Some(task.parent));
-        facts.comm = comm.to_vec();
-        if facts.cgroup_id != task.cgroup_id {
-            facts.cgroup_id = task.cgroup_id;
-            facts.cgroup_name.clear();
-        }
-    }
-
-    fn end_thread(&mut self, thread: Option<&mut Thread>) {
-        if let Some(thread) = thread.filter(|thread| !thread.ended) {
-            thread.ended = true;
-            self.live_threads = self.live_threads.saturating_sub(1);
-            self.any_ended = true;
-        }
-    }
-
-    fn delta(&self) -> ThreadTotals {
-        rise(self.reported, self.totals).0
-    }
-
-    /// Whether everything about its end is known, or will never be.
-    fn is_over(&mut self, now_boottime_ns: u64, walk: u64, lost_ends: &mut u64) -> bool {
-        let Some(exit) = self.exit else {
-            if self.live_threads > 0 || walk - self.touched <= WALKS_UNTIL_LOST {
-                return false;
-            }
-            if !self.ended_before_us {
-                *lost_ends += 1;
-                self.exit = Some(Exit {
-                    status: None,
-                    end_boottime_ns: now_boottime_ns,
-                    oom_killed: None,
-                });
-            }
-            return true;
-        };
-        let settled = !self.threaded || now_boottime_ns.saturating_sub(exit.end_boottime_ns) >= SETTLE_NS;
-        if self.live_threads == 0 && self.any_ended && settled {
-            return true;
-        }
-        self.exit_walks += 1;
-        if self.exit_walks <= EXIT_WALKS_MAX {
-            return false;
-        }
-        *lost_ends += 1;
-        true
-    }
-
-    fn sample(&self, key: ProcessKey, over: bool) -> FoldedProcess {
-        FoldedProcess {
-            key,
-            facts: self.facts.clone(),
-            totals: self.totals,
-            delta: self.delta(),
-            rss_pages: if over { None } else { self.rss_pages },
-            peak_rss_pages: self.interval_peak_pages.max(self.rss_pages),
-            lifetime_peak_rss_pages: self.lifetime_peak_pages,
-            threads: if over { 0 } else { self.live_threads },
-            first_seen: self.first_seen,
-            exit: if over { self.exit } else { None },
-        }
-    }
-
-    fn end_interval(&mut self) {
-        self.reported = self.totals;
-        self.first_seen = false;
-        // The next interval begins with what is resident now.
-        self.interval_peak_pages = self.rss_pages;
-    }
-}
-
-/// What each counter rose by, and how many fell.
-fn rise(before: ThreadTotals, now: ThreadTotals) -> (ThreadTotals, u64) {
-    let mut torn = 0;
-    let mut by = |before: u64, now: u64| {
-        now.checked_sub(before).unwrap_or_else(|| {
-            torn += 1;
-            0
-        })
-    };
-    let delta = ThreadTotals {
-        cpu_time_ns: by(before.cpu_time_ns, now.cpu_time_ns),
-        runqueue_ns: by(before.runqueue_ns, now.runqueue_ns),
-        voluntary_switches: by(before.voluntary_switches, now.voluntary_switches),
-        involuntary_switches: by(before.involuntary_switches, now.involuntary_switches),
-        minor_faults: by(before.minor_faults, now.minor_faults),
-        major_faults: by(before.major_faults, now.major_faults),
-    };
-    (delta, torn)
-}
-
-fn add(a: ThreadTotals, b: ThreadTotals) -> ThreadTotals {
-    ThreadTotals {
-        cpu_time_ns: a.cpu_time_ns.saturating_add(b.cpu_time_ns),
-        runqueue_ns: a.runqueue_ns.saturating_add(b.runqueue_ns),
-        voluntary_switches: a.voluntary_switches.saturating_add(b.voluntary_switches),
-        involuntary_switches: a.involuntary_switches.saturating_add(b.involuntary_switches),
-        minor_faults: a.minor_faults.saturating_add(b.minor_faults),
-        major_faults: a.major_faults.saturating_add(b.major_faults),
-    }
-}
-
-/// A string of the kernel without its ending zero.
-fn until_zero(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().copied().take_while(|byte| *byte != 0).collect()
 }

@@ -1,0 +1,527 @@
+//! Lives as the kernel tells them, in every order that it may tell them in.
+
+use procscope_agent_common::{
+    EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, ProcessKey,
+    TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const ATTACHED: u64 = 1_000;
+/// Long after every exit of a test, so that all of them have settled.
+const LATER: u64 = u64::MAX / 2;
+
+fn cpu(cpu_time_ns: u64) -> ThreadTotals {
+    ThreadTotals {
+        cpu_time_ns,
+        ..ThreadTotals::default()
+    }
+}
+
+fn key(tgid: u32) -> ProcessKey {
+    ProcessKey::new(tgid, ATTACHED + u64::from(tgid))
+}
+
+fn task(process: ProcessKey, tid: u32, start: u64, totals: ThreadTotals) -> TaskRecord {
+    TaskRecord {
+        process,
+        start_boottime_ns: start,
+        tid,
+        flags: 0,
+        totals,
+        ended: ThreadTotals::default(),
+        file_pages: 0,
+        anon_pages: 0,
+        shmem_pages: 0,
+        swap_pages: 0,
+        hiwater_pages: 0,
+        virtual_pages: 0,
+        cgroup_id: 1,
+        parent: ProcessKey::new(1, 1),
+        exec_generation: 1,
+        uid: 0,
+        threads: 1,
+        reserved: 0,
+        comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+fn leader(process: ProcessKey, cpu_time_ns: u64) -> TaskRecord {
+    task(process, process.tgid, process.start_boottime_ns, cpu(cpu_time_ns))
+}
+
+fn with_memory(mut record: TaskRecord, pages: u64, hiwater_pages: u64) -> TaskRecord {
+    record.flags |= TASK_HAS_MM;
+    record.anon_pages = pages;
+    record.hiwater_pages = hiwater_pages;
+    record
+}
+
+fn fork(process: ProcessKey) -> ForkEvent {
+    ForkEvent {
+        kind: EVENT_FORK,
+        uid: 0,
+        process,
+        parent: ProcessKey::new(1, 1),
+        exec_generation: 1,
+        reserved: 0,
+        cgroup_id: 1,
+        comm: [0; 16],
+    }
+}
+
+fn exec(process: ProcessKey, old_tid: u32) -> ExecEvent {
+    ExecEvent {
+        kind: EVENT_EXEC,
+        old_tid,
+        process,
+        parent: ProcessKey::new(1, 1),
+        cgroup_id: 1,
+        exec_generation: 2,
+        uid: 0,
+        arguments_len: 0,
+        reserved: 0,
+        comm: *b"after\0\0\0\0\0\0\0\0\0\0\0",
+        cgroup_name: [0; 104],
+        filename: [0; 256],
+        arguments: [0; 256],
+    }
+}
+
+fn exit(process: ProcessKey, peak_rss_pages: u64) -> ExitEvent {
+    ExitEvent {
+        kind: EVENT_EXIT,
+        exit_status: 3 << 8,
+        process,
+        parent: ProcessKey::new(1, 1),
+        end_boottime_ns: ATTACHED + 500,
+        cgroup_id: 1,
+        peak_rss_pages,
+        exec_generation: 1,
+        uid: 0,
+        has_mm: 1,
+        oom_killed: 0,
+        tid: process.tgid,
+        threads: 1,
+        comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+        cgroup_name: [0; 104],
+    }
+}
+
+fn end(process: ProcessKey, tid: u32, start: u64, cpu_time_ns: u64) -> ThreadEndEvent {
+    ThreadEndEvent {
+        kind: EVENT_THREAD_END,
+        tid,
+        process,
+        start_boottime_ns: start,
+        totals: cpu(cpu_time_ns),
+    }
+}
+
+fn leader_end(process: ProcessKey, cpu_time_ns: u64) -> ThreadEndEvent {
+    end(process, process.tgid, process.start_boottime_ns, cpu_time_ns)
+}
+
+/// A fold that has seen what was there before: `seed`.
+fn seeded(seed: &[TaskRecord]) -> Fold {
+    let mut fold = Fold::new(ATTACHED);
+    interval(&mut fold, seed);
+    fold
+}
+
+/// Walks and ends an interval.
+fn interval(fold: &mut Fold, tasks: &[TaskRecord]) -> Folded {
+    fold.begin_walk();
+    for task in tasks {
+        fold.task(task, 0);
+    }
+    fold.finish(LATER, |_tid, _start| None)
+}
+
+/// CPU time of one process in an interval, and whether it ended.
+fn of(folded: &Folded, process: ProcessKey) -> Option<(u64, u64, bool)> {
+    folded
+        .processes
+        .iter()
+        .find(|folded| folded.key == process)
+        .map(|folded| {
+            (
+                folded.totals.cpu_time_ns,
+                folded.delta.cpu_time_ns,
+                folded.exit.is_some(),
+            )
+        })
+}
+
+#[test]
+fn the_past_of_what_was_there_before_us_is_in_no_interval() {
+    let old = ProcessKey::new(10, 5);
+    let mut record = leader(old, 700);
+    record.ended = cpu(300);
+    let mut fold = seeded(&[record]);
+    let folded = interval(&mut fold, &[leader(old, 750)]);
+    assert_eq!(of(&folded, old), Some((1050, 50, false)));
+}
+
+#[test]
+fn a_new_process_counts_from_zero() {
+    let mut fold = seeded(&[]);
+    fold.fork(&fork(key(10)));
+    let folded = interval(&mut fold, &[leader(key(10), 250)]);
+    assert_eq!(of(&folded, key(10)), Some((250, 250, false)));
+    assert!(folded.processes[0].first_seen);
+    assert!(!interval(&mut fold, &[leader(key(10), 250)]).processes[0].first_seen);
+}
+
+#[test]
+fn a_life_between_two_walks_is_told_whole_and_once() {
+    let mut fold = seeded(&[]);
+    fold.fork(&fork(key(10)));
+    fold.exec(&exec(key(10), 10));
+    fold.exit(&exit(key(10), 77));
+    fold.thread_end(&leader_end(key(10), 400), 0);
+    let folded = interval(&mut fold, &[]);
+    assert_eq!(of(&folded, key(10)), Some((400, 400, true)));
+    let process = &folded.processes[0];
+    assert_eq!(
+        (process.facts.comm.as_slice(), process.lifetime_peak_rss_pages),
+        (&b"name"[..], Some(77))
+    );
+    assert_eq!(process.exit.unwrap().status, Some(3 << 8));
+    assert_eq!(interval(&mut fold, &[]).processes, []);
+    assert!(fold.is_empty());
+}
+
+#[test]
+fn an_exit_waits_for_the_final_figure() {
+    let mut fold = seeded(&[]);
+    let walked = interval(&mut fold, &[leader(key(10), 100)]);
+    assert_eq!(of(&walked, key(10)), Some((100, 100, false)));
+    fold.exit(&exit(key(10), 1));
+    assert_eq!(
+        of(&interval(&mut fold, &[leader(key(10), 120)]), key(10)),
+        Some((120, 20, false))
+    );
+    fold.thread_end(&leader_end(key(10), 130), 0);
+    assert_eq!(of(&interval(&mut fold, &[]), key(10)), Some((130, 10, true)));
+}
+
+#[test]
+fn a_zombie_is_told_once_and_makes_no_second_process() {
+    let mut fold = seeded(&[]);
+    fold.exit(&exit(key(10), 1));
+    fold.thread_end(&leader_end(key(10), 100), 0);
+    let mut zombie = leader(key(10), 100);
+    zombie.flags |= TASK_ZOMBIE;
+    assert_eq!(
+        of(&interval(&mut fold, &[zombie]), key(10)),
+        Some((100, 100, true))
+    );
+    for _interval in 0..5 {
+        assert_eq!(interval(&mut fold, &[zombie]).processes, []);
+    }
+    interval(&mut fold, &[]);
+    assert!(fold.is_empty());
+}
+
+#[test]
+fn a_zombie_from_before_us_is_no_exit_of_ours() {
+    let mut zombie = leader(ProcessKey::new(10, 5), 100);
+    zombie.flags |= TASK_ZOMBIE;
+    let mut fold = seeded(&[zombie]);
+    assert_eq!(
+        of(&interval(&mut fold, &[zombie]), zombie.process),
+        Some((100, 0, false))
+    );
+    for _interval in 0..5 {
+        assert!(
+            interval(&mut fold, &[])
+                .processes
+                .iter()
+                .all(|process| process.exit.is_none())
+        );
+    }
+    assert!(fold.is_empty());
+}
+
+#[test]
+fn threads_that_end_stay_in_the_total() {
+    let mut fold = seeded(&[]);
+    let worker = |cpu_time_ns| task(key(10), 11, 2_000, cpu(cpu_time_ns));
+    interval(&mut fold, &[leader(key(10), 10), worker(500)]);
+    fold.thread_end(&end(key(10), 11, 2_000, 600), 0);
+    let folded = interval(&mut fold, &[leader(key(10), 20)]);
+    assert_eq!(of(&folded, key(10)), Some((620, 110, false)));
+    assert_eq!(folded.processes[0].threads, 1);
+    assert_eq!(
+        of(&interval(&mut fold, &[leader(key(10), 20)]), key(10)),
+        Some((620, 0, false))
+    );
+}
+
+#[test]
+fn a_fallen_counter_is_a_torn_read() {
+    let mut fold = seeded(&[]);
+    interval(&mut fold, &[leader(key(10), 500)]);
+    let folded = interval(&mut fold, &[leader(key(10), 400)]);
+    assert_eq!(
+        (of(&folded, key(10)), folded.torn_reads),
+        (Some((500, 0, false)), 1)
+    );
+    let folded = interval(&mut fold, &[leader(key(10), 510)]);
+    assert_eq!(
+        (of(&folded, key(10)), folded.torn_reads),
+        (Some((510, 10, false)), 0)
+    );
+}
+
+#[test]
+fn an_exec_from_another_thread_goes_on_under_the_first_ones_number() {
+    let mut fold = seeded(&[]);
+    let worker = task(key(10), 11, 2_000, cpu(50));
+    interval(&mut fold, &[leader(key(10), 1_000), worker]);
+    // The worker calls execve: the old leader ends under the worker's tid, the worker goes on as tid 10.
+    fold.exec(&exec(key(10), 11));
+    fold.thread_end(&end(key(10), 11, key(10).start_boottime_ns, 1_001), 0);
+    let folded = interval(&mut fold, &[leader(key(10), 60)]);
+    assert_eq!(
+        (of(&folded, key(10)), folded.torn_reads),
+        (Some((1_061, 11, false)), 0)
+    );
+    assert_eq!(folded.processes[0].facts.comm, b"name", "as the walk found it");
+}
+
+#[test]
+fn the_end_of_a_thread_that_nobody_told_is_healed_from_its_slot_and_counted() {
+    let mut fold = seeded(&[]);
+    let worker = task(key(10), 11, 2_000, cpu(50));
+    interval(&mut fold, &[leader(key(10), 10), worker]);
+    let mut lost = 0;
+    let mut total = 0;
+    for _interval in 0..5 {
+        fold.begin_walk();
+        fold.task(&leader(key(10), 10), 0);
+        let folded = fold.finish(LATER, |tid, start| {
+            (tid == 11 && start == 2_000).then_some((80, 0))
+        });
+        lost += folded.lost_ends;
+        total = of(&folded, key(10)).unwrap().0;
+    }
+    assert_eq!((lost, total), (1, 90));
+}
+
+#[test]
+fn a_process_whose_end_nobody_told_is_ended_with_an_unknown_code() {
+    let mut fold = seeded(&[]);
+    interval(&mut fold, &[leader(key(10), 10)]);
+    let exits: Vec<Exit> = (0..8)
+        .flat_map(|_| interval(&mut fold, &[]).processes)
+        .filter_map(|process| process.exit)
+        .collect();
+    assert_eq!(exits.len(), 1);
+    assert_eq!((exits[0].status, exits[0].oom_killed), (None, None));
+    assert!(fold.is_empty());
+}
+
+#[test]
+fn a_fork_of_which_nothing_more_is_heard_is_forgotten() {
+    let mut fold = seeded(&[]);
+    fold.fork(&fork(key(10)));
+    for _interval in 0..8 {
+        interval(&mut fold, &[]);
+    }
+    assert!(fold.is_empty());
+}
+
+#[test]
+fn memory_that_came_and_went_between_two_walks_shows_as_peak() {
+    let mut fold = seeded(&[]);
+    interval(&mut fold, &[with_memory(leader(key(10), 1), 100, 0)]);
+    fold.begin_walk();
+    fold.task(&with_memory(leader(key(10), 1), 110, 0), 900);
+    let process = fold.finish(LATER, |_, _| None).processes.remove(0);
+    assert_eq!(
+        (process.rss_pages, process.peak_rss_pages),
+        (Some(110), Some(900))
+    );
+    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 105, 0)])
+        .processes
+        .remove(0);
+    assert_eq!(
+        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
+        (Some(110), Some(900))
+    );
+}
+
+#[test]
+fn the_kernels_mark_counts_in_the_interval_in_which_it_rose() {
+    let old = ProcessKey::new(10, 5);
+    let mut fold = seeded(&[with_memory(leader(old, 1), 100, 5_000)]);
+    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 5_000)])
+        .processes
+        .remove(0);
+    assert_eq!(
+        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
+        (Some(100), Some(5_000))
+    );
+    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 6_000)])
+        .processes
+        .remove(0);
+    assert_eq!(process.peak_rss_pages, Some(6_000));
+}
+
+#[test]
+fn an_exec_begins_a_new_peak_for_the_life() {
+    let mut fold = seeded(&[]);
+    interval(&mut fold, &[with_memory(leader(key(10), 1), 8_405, 8_405)]);
+    fold.exec(&exec(key(10), 10));
+    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 366, 366)])
+        .processes
+        .remove(0);
+    assert_eq!(
+        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
+        (Some(8_405), Some(366))
+    );
+}
+
+/// One thread of the model: when it begins, and what it has used at each step of time from there on.
+#[derive(Debug, Clone)]
+struct ModelThread {
+    begin: usize,
+    uses: Vec<u16>,
+    /// Steps by which the news of its end comes late.
+    late: usize,
+}
+
+impl ModelThread {
+    fn used_at(&self, step: usize) -> u64 {
+        self.uses
+            .iter()
+            .take((step + 1).saturating_sub(self.begin))
+            .map(|used| u64::from(*used))
+            .sum()
+    }
+
+    fn end(&self) -> usize {
+        self.begin + self.uses.len()
+    }
+
+    fn is_alive(&self, step: usize) -> bool {
+        step >= self.begin && step < self.end()
+    }
+}
+
+fn model_thread() -> impl Strategy<Value = ModelThread> {
+    (
+        0_usize..20,
+        proptest::collection::vec(0_u16..1_000, 1..12),
+        0_usize..2,
+    )
+        .prop_map(|(begin, uses, late)| ModelThread { begin, uses, late })
+}
+
+/// The first thread is the leader; the others begin while it lives, and may live longer.
+fn model_process() -> impl Strategy<Value = Vec<ModelThread>> {
+    proptest::collection::vec(model_thread(), 1..4).prop_map(|mut threads| {
+        let (first, len) = (threads[0].begin, threads[0].uses.len());
+        for thread in &mut threads {
+            thread.begin = first + thread.begin.saturating_sub(first) % len;
+        }
+        threads
+    })
+}
+
+fn model_ids(process: usize, thread: usize) -> (ProcessKey, u32, u64) {
+    let process = key(u32::try_from(process * 100 + 10).unwrap());
+    let thread = u32::try_from(thread).unwrap();
+    (
+        process,
+        process.tgid + thread,
+        process.start_boottime_ns + u64::from(thread),
+    )
+}
+
+/// Steps are so long that news that is one step late still comes before an exit has settled.
+fn model_time(step: usize) -> u64 {
+    ATTACHED + u64::try_from(step).unwrap() * 60_000_000
+}
+
+/// What the kernel tells at one step.
+fn model_events(fold: &mut Fold, processes: &[Vec<ModelThread>], step: usize) {
+    for (n, threads) in processes.iter().enumerate() {
+        let last = threads.iter().map(ModelThread::end).max().unwrap();
+        for (m, thread) in threads.iter().enumerate() {
+            let (process, tid, start) = model_ids(n, m);
+            if step == thread.end() + thread.late {
+                fold.thread_end(&end(process, tid, start, thread.used_at(step)), 0);
+            }
+        }
+        if step == last {
+            let (process, tid, _start) =
+                model_ids(n, threads.iter().position(|one| one.end() == last).unwrap());
+            let threads = threads.iter().filter(|one| one.end() + one.late >= step).count();
+            let threads = u32::try_from(threads).unwrap();
+            fold.exit(&ExitEvent {
+                end_boottime_ns: model_time(step),
+                tid,
+                threads,
+                ..exit(process, 1)
+            });
+        }
+    }
+}
+
+/// What a walk finds at one step: threads that live, and leaders as zombies until the last thread has gone.
+fn model_walk(fold: &mut Fold, processes: &[Vec<ModelThread>], step: usize) {
+    fold.begin_walk();
+    for (n, threads) in processes.iter().enumerate() {
+        let last = threads.iter().map(ModelThread::end).max().unwrap();
+        for (m, thread) in threads.iter().enumerate() {
+            let (process, tid, start) = model_ids(n, m);
+            let mut record = task(process, tid, start, cpu(thread.used_at(step)));
+            if m == 0 && step >= thread.end() && step < last {
+                record.flags |= TASK_ZOMBIE;
+            } else if !thread.is_alive(step) {
+                continue;
+            }
+            fold.task(&record, 0);
+        }
+    }
+}
+
+proptest! {
+    /// Whatever order threads begin and end in, and wherever walks fall: no interval shows more than was used
+    /// in it, the sum of the intervals is what was used, and each process ends once.
+    #[test]
+    fn what_intervals_show_is_what_was_used(
+        processes in proptest::collection::vec(model_process(), 1..5),
+        walk_at in proptest::collection::vec(any::<bool>(), 44),
+    ) {
+        let mut fold = seeded(&[]);
+        let mut shown = vec![0_u64; processes.len()];
+        let mut ends = vec![0_u32; processes.len()];
+        for step in 0..60 {
+            model_events(&mut fold, &processes, step);
+            if !walk_at.get(step).copied().unwrap_or(true) {
+                continue;
+            }
+            model_walk(&mut fold, &processes, step);
+            let folded = fold.finish(model_time(step), |_, _| None);
+            prop_assert_eq!((folded.torn_reads, folded.lost_ends), (0, 0));
+            for process in &folded.processes {
+                let n = usize::try_from((process.key.tgid - 10) / 100).unwrap();
+                shown[n] += process.delta.cpu_time_ns;
+                ends[n] += u32::from(process.exit.is_some());
+                let used: u64 = processes[n].iter().map(|thread| thread.used_at(step)).sum();
+                prop_assert!(shown[n] <= used, "shown {} of {used}", shown[n]);
+            }
+        }
+        for (n, threads) in processes.iter().enumerate() {
+            let used: u64 = threads.iter().flat_map(|thread| &thread.uses).map(|used| u64::from(*used)).sum();
+            prop_assert_eq!(shown[n], used);
+            prop_assert_eq!(ends[n], 1);
+        }
+        prop_assert!(fold.is_empty());
+    }
+}
