@@ -1,0 +1,19 @@
+-- How much of a range each host has observed, what was lost and how it was measured. Hosts that were seen shortly
+-- before the range but not in it appear with nothing observed, so that silence lowers the coverage.
+-- An interval that began before the range counts with its part inside.
+SELECT
+    host,
+    sumIf(
+        least(interval_ns, toUInt64(1000000 * greatest(0, toUnixTimestamp64Milli(h.time) - {start_ms:Int64}))),
+        h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    ) AS observed_ns,
+    max(interval_ns) AS longest_interval_ns,
+    mapKeys(sumMapIf(losses, h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS loss_reasons,
+    mapValues(sumMapIf(losses, h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS loss_counts,
+    arraySort(groupUniqArrayIf(toString(h.source), h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS sources
+FROM host_samples AS h
+WHERE h.time > fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC')
+    AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+GROUP BY host
+ORDER BY host

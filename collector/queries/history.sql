@@ -1,0 +1,96 @@
+-- One process, or all processes of one name on one host, over time: a row for each step of which something is known.
+-- An interval that spans two steps is divided between them by time, so that the steps add up to what was measured and
+-- no step seems empty because a drain came a moment late.
+-- `known` says whether the host was observed, `seen` whether the process had a row.
+WITH
+    {step_ms:Int64} * 1000000 AS step_ns,
+    ({end_ms:Int64} - {start_ms:Int64}) * 1000000 AS range_ns,
+    hosts AS
+    (
+        SELECT
+            1000000 * (toUnixTimestamp64Milli(h.time) - {start_ms:Int64}) AS end_ns,
+            end_ns - toInt64(interval_ns) AS begin_ns,
+            arrayJoin(range(
+                toUInt64(intDiv(greatest(begin_ns, 0), step_ns)),
+                toUInt64(intDiv(least(end_ns, range_ns) - 1, step_ns) + 1)
+            )) AS step,
+            least(end_ns, range_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS inside_ns
+        FROM host_samples AS h
+        WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+            AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            AND host = {host:String}
+            AND begin_ns < range_ns
+    ),
+    observed AS
+    (
+        SELECT step, sum(inside_ns) AS observed_ns
+        FROM hosts
+        GROUP BY step
+    ),
+    instants AS
+    (
+        SELECT
+            s.time AS instant,
+            any(s.interval_ns) AS interval_ns,
+            sum(s.cpu_time_ns_delta) AS cpu_ns,
+            sum(toFloat64(ifNull(s.rss_bytes, 0))) AS rss_bytes,
+            min(s.kernel_thread) AS kernel_only,
+            sum(s.peak_rss_bytes) AS peak_bytes,
+            countIf(NOT s.exited) AS alive,
+            sum(s.runqueue_ns_delta) AS runqueue_ns,
+            sumIf(s.threads, NOT s.exited) AS threads_now,
+            max(s.cpu_time_ns) AS cpu_time_ns
+        FROM process_samples AS s
+        WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+            AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            AND host = {host:String}
+            AND (empty({process_id:String}) OR process_id = toUUIDOrZero({process_id:String}))
+            AND (empty({name:String}) OR s.name = {name:String})
+        GROUP BY instant
+    ),
+    parts AS
+    (
+        SELECT
+            *,
+            1000000 * (toUnixTimestamp64Milli(instant) - {start_ms:Int64}) AS end_ns,
+            end_ns - toInt64(interval_ns) AS begin_ns,
+            arrayJoin(range(
+                toUInt64(intDiv(greatest(begin_ns, 0), step_ns)),
+                toUInt64(intDiv(least(end_ns, range_ns) - 1, step_ns) + 1)
+            )) AS step,
+            least(end_ns, range_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS inside_ns,
+            inside_ns / interval_ns AS share,
+            end_ns <= toInt64(step + 1) * step_ns AS ends_here
+        FROM instants
+        WHERE begin_ns < range_ns
+    ),
+    used AS
+    (
+        SELECT
+            step,
+            sum(cpu_ns * share) AS cpu_ns,
+            sum(rss_bytes * inside_ns) AS rss_byte_ns,
+            min(kernel_only) AS kernel_only,
+            max(peak_bytes) AS peak_bytes,
+            sum(alive * inside_ns) AS alive_ns,
+            sum(runqueue_ns * share) AS runqueue_ns,
+            argMaxOrNullIf(threads_now, instant, ends_here) AS threads_now,
+            argMaxOrNullIf(cpu_time_ns, instant, ends_here) AS cpu_time_ns
+        FROM parts
+        GROUP BY step
+    )
+SELECT
+    o.step AS step,
+    ifNull(u.present, 0) AS seen,
+    ifNull(u.cpu_ns, 0) / o.observed_ns * 100 AS avg_cpu_percent,
+    ifNull(u.cpu_ns, 0) / 1e9 AS cpu_seconds,
+    if(u.kernel_only = 1, NULL, ifNull(u.rss_byte_ns, 0) / o.observed_ns / 1048576) AS avg_memory_mb,
+    u.peak_bytes / 1048576 AS peak_memory_mb,
+    ifNull(u.alive_ns, 0) / o.observed_ns AS avg_num_procs,
+    u.runqueue_ns / 1e9 AS runqueue_seconds,
+    toUInt32(u.threads_now) AS threads,
+    u.cpu_time_ns AS cpu_time_ns
+FROM observed AS o
+LEFT JOIN (SELECT *, 1 AS present FROM used) AS u ON o.step = u.step
+ORDER BY step
+SETTINGS join_use_nulls = 1

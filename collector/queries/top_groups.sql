@@ -1,0 +1,100 @@
+-- The groups that used most of something: commands, containers, users, hosts, or everything that matches as one.
+-- Three steps. Members are summed at each instant of each host, because a peak is the greatest sum of peaks and not the
+-- sum of the greatest. Instants are then added up for each host and divided by the time that this host observed.
+-- Hosts are added last, never averaged; their instants differ, so the sum of their peaks is an upper bound.
+-- Memory of members that have none (kernel threads) stays NULL when all are such.
+WITH observed AS
+(
+    SELECT host, sum(interval_ns) AS observed_ns, max(h.time) AS newest
+    FROM host_samples AS h
+    WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+        AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+    GROUP BY host
+),
+instants AS
+(
+    SELECT
+        host,
+        multiIf(
+            {group_by:String} = 'container', toString(s.container_id),
+            {group_by:String} = 'user', toString(s.uid),
+            {group_by:String} = 'host', toString(s.host),
+            {group_by:String} = 'all', '',
+            toString(s.name)
+        ) AS key,
+        s.time AS instant,
+        min(s.kernel_thread) AS kernel_only,
+        sum(s.cpu_time_ns_delta) AS cpu_ns,
+        sum(toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns) AS rss_byte_ns,
+        sum(s.peak_rss_bytes) AS peak_bytes,
+        sumIf(s.interval_ns, NOT s.exited) AS alive_ns,
+        sum(s.runqueue_ns_delta) AS runqueue_ns,
+        sum(s.voluntary_switches_delta) AS voluntary,
+        sum(s.involuntary_switches_delta) AS involuntary,
+        sum(s.minor_faults_delta) AS minor,
+        sum(s.major_faults_delta) AS major,
+        sumIf(s.threads, NOT s.exited) AS threads_now,
+        sum(s.rss_bytes) AS rss_now
+    FROM process_samples AS s
+    WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+        AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
+        AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
+        AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
+    GROUP BY host, key, instant
+),
+per_host AS
+(
+    SELECT
+        i.host AS member_host,
+        i.key AS key,
+        any(o.observed_ns) AS observed_ns,
+        min(i.kernel_only) AS kernel_only,
+        sum(i.cpu_ns) AS cpu_ns,
+        sum(i.rss_byte_ns) AS rss_byte_ns,
+        max(i.peak_bytes) AS peak_bytes,
+        sum(i.alive_ns) AS alive_ns,
+        sum(i.runqueue_ns) AS runqueue_ns,
+        sum(i.voluntary) AS voluntary,
+        sum(i.involuntary) AS involuntary,
+        sum(i.minor) AS minor,
+        sum(i.major) AS major,
+        sumIf(i.threads_now, i.instant = o.newest) AS threads_now,
+        sumIf(i.rss_now, i.instant = o.newest) AS rss_now,
+        max(i.instant) AS last_seen
+    FROM instants AS i
+    INNER JOIN observed AS o ON i.host = o.host
+    GROUP BY member_host, key
+)
+SELECT
+    p.key AS name,
+    arraySort(groupArray(toString(p.member_host))) AS member_hosts,
+    sum(p.cpu_ns / p.observed_ns) * 100 AS avg_cpu_percent,
+    sum(p.cpu_ns) / 1e9 AS cpu_seconds,
+    if(min(p.kernel_only), NULL, sum(p.rss_byte_ns / p.observed_ns) / 1048576) AS avg_memory_mb,
+    sum(p.peak_bytes) / 1048576 AS peak_memory_mb,
+    sum(p.alive_ns / p.observed_ns) AS avg_num_procs,
+    sum(p.runqueue_ns) / 1e9 AS runqueue_seconds,
+    sum(p.voluntary) AS voluntary_switches,
+    sum(p.involuntary) AS involuntary_switches,
+    sum(p.minor) AS minor_faults,
+    sum(p.major) AS major_faults,
+    toUInt32(sum(p.threads_now)) AS threads,
+    toUnixTimestamp64Milli(max(p.last_seen)) AS last_time_ms,
+    sum(p.rss_now) AS rss_bytes
+FROM per_host AS p
+GROUP BY name
+ORDER BY
+    multiIf(
+        {metric:String} = 'memory', ifNull(avg_memory_mb, -1),
+        {metric:String} = 'peak_memory', ifNull(peak_memory_mb, -1),
+        {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
+        {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
+        {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
+        avg_cpu_percent
+    ) DESC,
+    avg_cpu_percent DESC,
+    name
+LIMIT {limit:UInt64}

@@ -1,0 +1,83 @@
+-- The processes that used most of something. One process lives on one host, so its share is its CPU time over the time
+-- that its host observed. A sum or maximum of NULLs stays NULL: not known is not zero.
+WITH observed AS
+(
+    SELECT host, sum(interval_ns) AS observed_ns
+    FROM host_samples AS h
+    WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+        AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+    GROUP BY host
+),
+used AS
+(
+    SELECT
+        host,
+        process_id,
+        argMax(s.name, s.time) AS last_name,
+        argMax(s.pid, s.time) AS last_pid,
+        argMax(s.parent_pid, s.time) AS last_parent_pid,
+        argMax(s.start_time, s.time) AS last_start_time,
+        argMax(s.uid, s.time) AS last_uid,
+        argMax(s.container_id, s.time) AS last_container_id,
+        argMax(s.kernel_thread, s.time) AS is_kernel_thread,
+        max(s.exited) AS has_exited,
+        sum(s.cpu_time_ns_delta) AS cpu_ns,
+        argMax(s.cpu_time_ns, s.time) AS last_cpu_time_ns,
+        sum(toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns) AS rss_byte_ns,
+        max(s.peak_rss_bytes) AS peak_bytes,
+        sumIf(s.interval_ns, NOT s.exited) AS alive_ns,
+        sum(s.runqueue_ns_delta) AS runqueue_ns,
+        sum(s.voluntary_switches_delta) AS voluntary,
+        sum(s.involuntary_switches_delta) AS involuntary,
+        sum(s.minor_faults_delta) AS minor,
+        sum(s.major_faults_delta) AS major,
+        argMax(s.threads, s.time) AS last_threads,
+        max(s.time) AS last_seen,
+        argMax(tuple(s.rss_bytes), s.time).1 AS last_rss_bytes
+    FROM process_samples AS s
+    WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+        AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
+    GROUP BY host, process_id
+)
+SELECT
+    toString(u.last_name) AS name,
+    toString(u.host) AS host,
+    toString(u.process_id) AS process_id,
+    u.last_pid AS pid,
+    u.last_parent_pid AS parent_pid,
+    toUnixTimestamp64Milli(u.last_start_time) AS start_time_ms,
+    u.last_uid AS uid,
+    toString(u.last_container_id) AS container_id,
+    u.is_kernel_thread AS kernel_thread,
+    u.has_exited AS exited,
+    u.cpu_ns / o.observed_ns * 100 AS avg_cpu_percent,
+    u.cpu_ns / 1e9 AS cpu_seconds,
+    u.last_cpu_time_ns AS cpu_time_ns,
+    if(u.is_kernel_thread, NULL, u.rss_byte_ns / o.observed_ns / 1048576) AS avg_memory_mb,
+    u.peak_bytes / 1048576 AS peak_memory_mb,
+    u.alive_ns / o.observed_ns AS avg_num_procs,
+    u.runqueue_ns / 1e9 AS runqueue_seconds,
+    u.voluntary AS voluntary_switches,
+    u.involuntary AS involuntary_switches,
+    u.minor AS minor_faults,
+    u.major AS major_faults,
+    u.last_threads AS threads,
+    toUnixTimestamp64Milli(u.last_seen) AS last_time_ms,
+    u.last_rss_bytes AS rss_bytes
+FROM used AS u
+INNER JOIN observed AS o ON u.host = o.host
+ORDER BY
+    multiIf(
+        {metric:String} = 'memory', ifNull(avg_memory_mb, -1),
+        {metric:String} = 'peak_memory', ifNull(peak_memory_mb, -1),
+        {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
+        {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
+        {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
+        avg_cpu_percent
+    ) DESC,
+    avg_cpu_percent DESC,
+    process_id
+LIMIT {limit:UInt64}

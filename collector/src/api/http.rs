@@ -1,0 +1,180 @@
+//! HTTP: health, the collector's own metrics, and one page that shows the top.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tokio::sync::watch;
+
+use super::{host_check::HostCheck, message, outcome};
+use crate::{
+    clock,
+    query::{GroupBy, Metric, Queries, Top, TopQuery, TopRow},
+    self_stats::SelfStats,
+};
+
+/// Rows of the page.
+const ROWS: u32 = 25;
+
+/// Nothing but our own style sheet: no script, no frame, no form, no picture.
+const CSP: &str = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// The look of the page.
+const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;\
+    color:#1a1a1a;background:#fff}table{border-collapse:collapse;width:100%}\
+    th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;text-align:right}\
+    th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left;overflow-wrap:anywhere}\
+    @media(prefers-color-scheme:dark){body{color:#e6e6e6;background:#161616}th,td{border-color:#333}}";
+
+/// What the routes share.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Answers for the page.
+    pub queries: Queries,
+    /// Our own figures.
+    pub stats: Arc<SelfStats>,
+    /// Whether the store answers and its tables are ours.
+    pub ready: watch::Receiver<bool>,
+    /// Which names are served.
+    pub host_check: HostCheck,
+}
+
+/// All routes.
+pub fn router(http: Http) -> Router {
+    let check = http.host_check;
+    Router::new()
+        .route("/", get(page))
+        .route("/style.css", get(style))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(http)
+        .layer(middleware::from_fn(move |request: Request, next: Next| guard(check, request, next)))
+}
+
+/// Checks the name and adds the headers that every answer has.
+async fn guard(check: HostCheck, request: Request, next: Next) -> Response {
+    let mut response = if check.allows(request.uri(), request.headers()) {
+        next.run(request).await
+    } else {
+        let why = "only loopback names (localhost, 127.0.0.1, [::1]) are served; --insecure allows others\n";
+        (StatusCode::FORBIDDEN, why).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn readyz(State(http): State<Http>) -> Response {
+    if *http.ready.borrow() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer, or its tables are not ready\n").into_response()
+    }
+}
+
+async fn metrics(State(http): State<Http>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], http.stats.text()).into_response()
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
+}
+
+async fn page(State(http): State<Http>) -> Response {
+    let query = TopQuery {
+        hosts: Vec::new(),
+        metric: Metric::Cpu,
+        limit: ROWS,
+        group_by: GroupBy::Process,
+        range: None,
+        last_intervals: 0,
+        name_contains: String::new(),
+    };
+    let (status, body) = match http.queries.top(&query, clock::now_ms()).await {
+        Ok(top) => (StatusCode::OK, table(&top)),
+        Err(error) => (outcome(&error).status, format!("<p>{}</p>", escape(&message(&error)))),
+    };
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>procscope</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><meta http-equiv=\"refresh\" content=\"2\">\
+         <link rel=\"stylesheet\" href=\"/style.css\"></head><body><h1>procscope</h1>{body}</body></html>\n"
+    );
+    (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response()
+}
+
+/// The top as a table. Everything that came from outside is escaped.
+fn table(top: &Top) -> String {
+    let mut html = format!(
+        "<p>Top processes by CPU, {} to {}; {:.0} % of the time was observed.</p>\
+         <table><thead><tr><th scope=\"col\">Command</th><th scope=\"col\">Host</th><th scope=\"col\">PID</th>\
+         <th scope=\"col\">CPU %</th><th scope=\"col\">Memory MiB</th><th scope=\"col\">Peak MiB</th>\
+         <th scope=\"col\">Threads</th></tr></thead><tbody>",
+        time(top.range.start_ms),
+        time(top.range.end_ms),
+        top.coverage.share * 100.0
+    );
+    let mib = |mb: Option<f64>| mb.map_or_else(|| "–".to_owned(), |mb| format!("{mb:.1}"));
+    for row in &top.rows {
+        let TopRow::Process { row, cmdline, .. } = row else { continue };
+        // Writing to a String does not fail; clippy wants to hear it.
+        let written = write!(
+            html,
+            "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(cmdline.as_deref().unwrap_or("")),
+            escape(&row.name),
+            escape(&row.host),
+            row.pid,
+            row.avg_cpu_percent,
+            mib(row.avg_memory_mb),
+            mib(row.peak_memory_mb),
+            row.threads
+        );
+        debug_assert!(written.is_ok());
+    }
+    if top.rows.is_empty() {
+        html.push_str("<tr><td colspan=\"7\">No agent has sent anything yet.</td></tr>");
+    }
+    html.push_str("</tbody></table>");
+    html
+}
+
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_out_of_range| ms.to_string(), |time| time.to_string())
+}
+
+/// Text as HTML, for elements and for attributes in double quotes.
+fn escape(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_text() {
+        assert_eq!(escape("<script>\"'&"), "&lt;script&gt;&quot;&#39;&amp;");
+    }
+}

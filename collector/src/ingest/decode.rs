@@ -1,0 +1,337 @@
+//! A request into a checked `Snapshot`, or a refusal in words that its sender can act on.
+//!
+//! Whatever an agent sends is hostile until it has passed here: sizes, counts, identities and times are bounded, and
+//! characters that could steer a terminal are escaped once more although agents escape them already.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use procscope_proto::v1;
+use prost::Message as _;
+use prost_types::Timestamp;
+use uuid::Uuid;
+
+use crate::model::{
+    AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Snapshot,
+    Source, hex,
+};
+
+/// 2000-01-01: no host measured anything before, so a time before it is a clock that was never set.
+const TIME_MS_MIN: i64 = 946_684_800_000;
+
+/// 2106-01-01: where the store's 32-bit seconds, by which rows expire, come to their end.
+const TIME_MS_MAX: i64 = 4_291_747_200_000;
+
+/// The longest interval that is still an interval: one hour.
+const INTERVAL_NS_MAX: u64 = 3_600_000_000_000;
+
+/// No machine has more CPUs (the kernel's own limit), so no process can use more CPU time in an interval.
+const CPUS_MAX: u64 = 8_192;
+
+/// More address space than any machine has (5-level page tables): 64 PiB.
+const MEMORY_BYTES_MAX: u64 = 1 << 56;
+
+/// Rows of one kind in a snapshot: more than the greatest pid_max a kernel is likely to run full of.
+const ROWS_MAX: usize = 250_000;
+
+/// Reasons of losses in a snapshot.
+const LOSSES_MAX: usize = 256;
+
+/// Bytes of names: 255 bytes is the longest host name, and a comm of 15 bytes escapes to 60.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of paths and command lines: a path of 4,096 bytes, each escaped to four.
+const TEXT_BYTES_MAX: usize = 16_384;
+
+/// Why a request was refused, in words for its sender.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{field}: {reason}")]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Refusal {
+    fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+}
+
+type Checked<T> = Result<T, Refusal>;
+
+/// Checks who a request says it is from.
+///
+/// # Errors
+/// When an identity has the wrong size or is zero.
+pub fn identity(request: &v1::PushSnapshotsRequest) -> Checked<(AgentEpoch, u64)> {
+    let agent_id = uuid("agent_id", &request.agent_id)?;
+    if request.epoch == 0 {
+        return Err(Refusal::new("epoch", "is 0; it has to be random"));
+    }
+    if request.seq == 0 {
+        return Err(Refusal::new("seq", "is 0; the first snapshot of an epoch is 1"));
+    }
+    Ok((AgentEpoch { agent_id, epoch: request.epoch }, request.seq))
+}
+
+/// Decodes and checks the snapshot of a request.
+///
+/// # Errors
+/// When the checksum does not fit, the bytes are no `Snapshot`, or a field is out of its bounds.
+pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Checked<Snapshot> {
+    let (agent, seq) = identity(&request)?;
+    let encoded = Bytes::from(request.snapshot);
+    let crc = crc32c::crc32c(&encoded);
+    if crc != request.snapshot_crc32c {
+        return Err(Refusal::new(
+            "snapshot_crc32c",
+            format!("is {:#010x} but the bytes have {crc:#010x}: they were damaged on the way", request.snapshot_crc32c),
+        ));
+    }
+    let snapshot = v1::Snapshot::decode(encoded.clone())
+        .map_err(|error| Refusal::new("snapshot", format!("is no encoded Snapshot: {error}")))?;
+    let source = match snapshot.source() {
+        v1::Source::Ebpf => Source::Ebpf,
+        v1::Source::Proc => Source::Proc,
+        v1::Source::Unspecified => return Err(Refusal::new("source", "is not one that this collector knows")),
+    };
+    let host = word("host", snapshot.host)?;
+    if host.is_empty() {
+        return Err(Refusal::new("host", "is empty"));
+    }
+    let interval_ns = snapshot.interval_ns;
+    if !(1..=INTERVAL_NS_MAX).contains(&interval_ns) {
+        return Err(Refusal::new("interval_ns", format!("is {interval_ns}, not within 1 ns and 1 h")));
+    }
+    Ok(Snapshot {
+        agent,
+        seq,
+        host: host.into(),
+        boot_id: uuid("boot_id", &snapshot.boot_id)?,
+        time_ms: time("time", snapshot.time)?,
+        interval_ns,
+        source,
+        samples: each("samples", snapshot.samples, |row| sample(row, interval_ns))?,
+        exits: each("exits", snapshot.exits, exit)?,
+        processes: each("processes", snapshot.processes, info)?,
+        audit: snapshot.audit.map(audit),
+        host_info: snapshot.host_info.map(host_info).transpose()?,
+        losses: losses(snapshot.losses)?,
+        agent_cost: snapshot.agent_cost.map(agent_cost),
+        received_at_ms,
+        encoded,
+    })
+}
+
+fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Checked<Vec<B>> {
+    if rows.len() > ROWS_MAX {
+        return Err(Refusal::new(field, format!("has {} rows, more than {ROWS_MAX}", rows.len())));
+    }
+    let at = |index: usize, refusal: Refusal| {
+        Refusal::new(format!("{field}[{index}].{}", refusal.field), refusal.reason)
+    };
+    rows.into_iter().enumerate().map(|(index, row)| check(row).map_err(|why| at(index, why))).collect()
+}
+
+/// The fields that samples, exits and descriptions have in common.
+macro_rules! process_identity {
+    ($row:ident) => {
+        ProcessIdentity {
+            process_id: uuid("process_id", &$row.process_id)?,
+            exec_generation: $row.exec_generation,
+            pid: $row.pid,
+            parent_pid: $row.parent_pid,
+            start_boottime_ns: $row.start_boottime_ns,
+            start_time_ms: display_time($row.start_time),
+            name: word("name", $row.name)?,
+            uid: $row.uid,
+            container_id: word("container_id", $row.container_id)?,
+        }
+    };
+}
+
+fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<ProcessSample> {
+    if row.cpu_time_ns_delta > interval_ns.saturating_mul(CPUS_MAX) {
+        return Err(Refusal::new("cpu_time_ns_delta", "is more than 8192 CPUs have in the interval"));
+    }
+    Ok(ProcessSample {
+        identity: process_identity!(row),
+        kernel_thread: row.kernel_thread,
+        exited: row.exited,
+        first_seen: row.first_seen,
+        cpu_time_ns: row.cpu_time_ns,
+        cpu_time_ns_delta: row.cpu_time_ns_delta,
+        rss_bytes: memory("rss_bytes", row.rss_bytes)?,
+        peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
+        lifetime_peak_rss_bytes: memory("lifetime_peak_rss_bytes", row.lifetime_peak_rss_bytes)?,
+        threads: row.threads,
+        runqueue_ns_delta: row.runqueue_ns_delta,
+        voluntary_switches_delta: row.voluntary_switches_delta,
+        involuntary_switches_delta: row.involuntary_switches_delta,
+        minor_faults_delta: row.minor_faults_delta,
+        major_faults_delta: row.major_faults_delta,
+    })
+}
+
+fn exit(row: v1::ProcessExit) -> Checked<ProcessExit> {
+    Ok(ProcessExit {
+        identity: process_identity!(row),
+        end_time_ms: time("end_time", row.end_time)?,
+        exe: text("exe", row.exe)?,
+        lifetime_ns: row.lifetime_ns,
+        cpu_time_ns: row.cpu_time_ns,
+        peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
+        exit_code: row.exit_code,
+        exit_signal: row.exit_signal,
+        oom_killed: row.oom_killed,
+        runqueue_ns: row.runqueue_ns,
+        voluntary_switches: row.voluntary_switches,
+        involuntary_switches: row.involuntary_switches,
+        minor_faults: row.minor_faults,
+        major_faults: row.major_faults,
+    })
+}
+
+fn info(row: v1::ProcessInfo) -> Checked<ProcessInfo> {
+    Ok(ProcessInfo {
+        identity: process_identity!(row),
+        exe: text("exe", row.exe)?,
+        cmdline: text("cmdline", row.cmdline)?,
+        cgroup: text("cgroup", row.cgroup)?,
+        kernel_thread: row.kernel_thread,
+    })
+}
+
+fn audit(audit: v1::HostAudit) -> HostAudit {
+    HostAudit {
+        cpus: audit.cpus,
+        wall_ns: audit.wall_ns,
+        process_ns: audit.process_ns,
+        kthread_ns: audit.kthread_ns,
+        idle_ns: audit.idle_ns,
+        iowait_ns: audit.iowait_ns,
+        irq_ns: audit.irq_ns,
+        softirq_ns: audit.softirq_ns,
+        steal_ns: audit.steal_ns,
+        interrupts_in_tasks: audit.interrupts_in_tasks,
+        residual_ns: audit.residual_ns,
+        lost_events: audit.lost_events,
+        torn_reads: audit.torn_reads,
+    }
+}
+
+fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
+    Ok(HostInfo {
+        agent_version: word("host_info.agent_version", info.agent_version)?,
+        kernel_release: word("host_info.kernel_release", info.kernel_release)?,
+        architecture: word("host_info.architecture", info.architecture)?,
+        cpus: info.cpus,
+        memory_total_bytes: info.memory_total_bytes,
+        memory_available_bytes: info.memory_available_bytes,
+        processes: info.processes,
+        threads: info.threads,
+    })
+}
+
+fn agent_cost(cost: v1::AgentCost) -> AgentCost {
+    AgentCost {
+        cpu_time_ns_delta: cost.cpu_time_ns_delta,
+        rss_bytes: cost.rss_bytes,
+        drain_ns: cost.drain_ns,
+        events: cost.events,
+        queue_len: cost.queue_len,
+    }
+}
+
+/// Losses by reason; a reason that is named twice is added up.
+fn losses(losses: Vec<v1::Loss>) -> Checked<Vec<(String, u64)>> {
+    if losses.len() > LOSSES_MAX {
+        return Err(Refusal::new("losses", format!("names {} reasons, more than {LOSSES_MAX}", losses.len())));
+    }
+    let mut sums = BTreeMap::<String, u64>::new();
+    for loss in losses.into_iter().filter(|loss| loss.count > 0) {
+        let sum = sums.entry(word("losses.reason", loss.reason)?).or_default();
+        *sum = sum.saturating_add(loss.count);
+    }
+    Ok(sums.into_iter().collect())
+}
+
+fn uuid(field: &str, bytes: &[u8]) -> Checked<Uuid> {
+    let uuid = Uuid::from_slice(bytes)
+        .map_err(|_not_16| Refusal::new(field, format!("has {} bytes instead of 16", bytes.len())))?;
+    if uuid.is_nil() { Err(Refusal::new(field, "is all zeros")) } else { Ok(uuid) }
+}
+
+fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {
+    if bytes.is_some_and(|bytes| bytes > MEMORY_BYTES_MAX) {
+        return Err(Refusal::new(field, "is more memory than any machine has"));
+    }
+    Ok(bytes)
+}
+
+fn time(field: &str, timestamp: Option<Timestamp>) -> Checked<i64> {
+    let ms = timestamp.and_then(milliseconds).ok_or_else(|| Refusal::new(field, "is absent or no valid timestamp"))?;
+    if (TIME_MS_MIN..TIME_MS_MAX).contains(&ms) {
+        Ok(ms)
+    } else {
+        Err(Refusal::new(field, "lies outside of the years 2000 to 2105: set the clock of the host"))
+    }
+}
+
+/// A time that is only shown: what is absent or impossible becomes 1970.
+fn display_time(timestamp: Option<Timestamp>) -> i64 {
+    timestamp.and_then(milliseconds).filter(|ms| (0..TIME_MS_MAX).contains(ms)).unwrap_or(0)
+}
+
+/// Whole milliseconds since 1970; `None` for what is no valid timestamp.
+#[must_use]
+pub fn milliseconds(timestamp: Timestamp) -> Option<i64> {
+    if !(0..1_000_000_000).contains(&timestamp.nanos) {
+        return None;
+    }
+    timestamp.seconds.checked_mul(1_000)?.checked_add(i64::from(timestamp.nanos / 1_000_000))
+}
+
+fn word(field: &str, word: String) -> Checked<String> {
+    bounded(field, word, NAME_BYTES_MAX)
+}
+
+fn text(field: &str, text: String) -> Checked<String> {
+    bounded(field, text, TEXT_BYTES_MAX)
+}
+
+fn bounded(field: &str, text: String, bytes_max: usize) -> Checked<String> {
+    let escaped = escape(text);
+    if escaped.len() > bytes_max {
+        return Err(Refusal::new(field, format!("has {} bytes, more than {bytes_max}", escaped.len())));
+    }
+    Ok(escaped)
+}
+
+/// Writes characters that steer a terminal or turn the direction of text as `\xNN`, byte by byte.
+fn escape(text: String) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if steers(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                escaped.push_str("\\x");
+                escaped.push_str(&hex(&[byte]));
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests;

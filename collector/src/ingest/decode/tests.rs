@@ -1,0 +1,135 @@
+//! What passes the door, and what is turned away in which words.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn request(change: impl FnOnce(&mut v1::Snapshot)) -> v1::PushSnapshotsRequest {
+    let mut snapshot = v1::Snapshot {
+        host: "db1".to_owned(),
+        boot_id: vec![1; 16],
+        time: Some(Timestamp { seconds: 1_795_323_600, nanos: 123_456_789 }),
+        interval_ns: 1_000_000_000,
+        source: v1::Source::Ebpf.into(),
+        samples: vec![v1::ProcessSample {
+            process_id: vec![2; 16],
+            name: "nginx".to_owned(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    change(&mut snapshot);
+    framed(snapshot.encode_to_vec())
+}
+
+fn framed(snapshot: Vec<u8>) -> v1::PushSnapshotsRequest {
+    v1::PushSnapshotsRequest {
+        agent_id: vec![7; 16],
+        epoch: 1,
+        seq: 1,
+        snapshot_crc32c: crc32c::crc32c(&snapshot),
+        snapshot,
+    }
+}
+
+fn check_refused(change: impl FnOnce(&mut v1::Snapshot), field: &str) {
+    let refusal = snapshot(request(change), 0).unwrap_err();
+    assert_eq!(refusal.field, field, "{refusal}");
+}
+
+#[test]
+fn a_good_snapshot_passes_with_milliseconds() {
+    let snapshot = snapshot(request(|_| ()), 5).unwrap();
+    assert_eq!(snapshot.time_ms, 1_795_323_600_123);
+    assert_eq!((&*snapshot.host, snapshot.samples.len(), snapshot.received_at_ms), ("db1", 1, 5));
+}
+
+#[test]
+fn identities_have_their_size_and_are_not_zero() {
+    check_refused(|s| s.boot_id = vec![1; 15], "boot_id");
+    check_refused(|s| s.samples[0].process_id = vec![0; 16], "samples[0].process_id");
+    let mut no_agent = request(|_| ());
+    no_agent.agent_id.clear();
+    assert_eq!(identity(&no_agent).unwrap_err().field, "agent_id");
+    let mut no_epoch = request(|_| ());
+    no_epoch.epoch = 0;
+    assert_eq!(identity(&no_epoch).unwrap_err().field, "epoch");
+    let mut no_seq = request(|_| ());
+    no_seq.seq = 0;
+    assert_eq!(identity(&no_seq).unwrap_err().field, "seq");
+}
+
+#[test]
+fn times_and_intervals_are_possible() {
+    check_refused(|s| s.time = None, "time");
+    check_refused(|s| s.time = Some(Timestamp { seconds: 0, nanos: 0 }), "time");
+    check_refused(|s| s.time = Some(Timestamp { seconds: i64::MAX, nanos: 0 }), "time");
+    check_refused(|s| s.time = Some(Timestamp { seconds: 1_795_323_600, nanos: -1 }), "time");
+    check_refused(|s| s.interval_ns = 0, "interval_ns");
+    check_refused(|s| s.interval_ns = u64::MAX, "interval_ns");
+}
+
+#[test]
+fn figures_that_no_machine_has_are_refused() {
+    check_refused(|s| s.samples[0].cpu_time_ns_delta = u64::MAX, "samples[0].cpu_time_ns_delta");
+    check_refused(|s| s.samples[0].rss_bytes = Some(u64::MAX), "samples[0].rss_bytes");
+}
+
+#[test]
+fn texts_are_bounded() {
+    check_refused(|s| s.host.clear(), "host");
+    check_refused(|s| s.host = "x".repeat(256), "host");
+    check_refused(|s| s.samples[0].name = "x".repeat(256), "samples[0].name");
+    check_refused(|s| s.source = 77, "source");
+    check_refused(
+        |s| {
+            s.processes = vec![v1::ProcessInfo {
+                process_id: vec![2; 16],
+                cmdline: "x".repeat(16_385),
+                ..Default::default()
+            }];
+        },
+        "processes[0].cmdline",
+    );
+}
+
+#[test]
+fn what_could_steer_a_terminal_is_escaped_again() {
+    let snapshot = snapshot(request(|s| s.samples[0].name = "a\x1b[31m\nü\u{202e}\\x1b".to_owned()), 0).unwrap();
+    assert_eq!(snapshot.samples[0].identity.name, "a\\x1b[31m\\x0aü\\xe2\\x80\\xae\\x1b");
+}
+
+#[test]
+fn a_damaged_snapshot_is_told_by_its_checksum() {
+    let mut damaged = request(|_| ());
+    damaged.snapshot[3] ^= 1;
+    assert_eq!(snapshot(damaged, 0).unwrap_err().field, "snapshot_crc32c");
+}
+
+#[test]
+fn losses_of_one_reason_are_added_up() {
+    let twice = |s: &mut v1::Snapshot| {
+        s.losses = vec![v1::Loss { reason: "ring_full".to_owned(), count: 2 }; 2];
+    };
+    assert_eq!(snapshot(request(twice), 0).unwrap().losses, [("ring_full".to_owned(), 4)]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_whatever_break_the_door(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        // Either outcome is right: that it comes back at all is the property.
+        drop(snapshot(framed(bytes), 0));
+    }
+
+    #[test]
+    fn a_snapshot_with_one_changed_byte_is_checked_or_refused(at in 0_usize..60, byte: u8) {
+        let mut bytes = request(|_| ()).snapshot;
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if let Ok(snapshot) = snapshot(framed(bytes), 0) {
+            prop_assert!(!snapshot.host.is_empty() && snapshot.host.len() <= NAME_BYTES_MAX);
+            prop_assert!(!snapshot.host.contains(char::is_control));
+            prop_assert!((1..=INTERVAL_NS_MAX).contains(&snapshot.interval_ns));
+        }
+    }
+}

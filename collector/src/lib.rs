@@ -1,0 +1,180 @@
+//! Receives snapshots, stores them in ClickHouse, answers questions.
+
+pub mod api;
+pub mod batch;
+pub mod clock;
+pub mod config;
+pub mod ingest;
+pub mod model;
+pub mod query;
+pub mod self_stats;
+pub mod store;
+mod supervise;
+pub mod writer;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use procscope_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tonic::{codec::CompressionEncoding, transport::Server};
+use tracing::{error, info, warn};
+
+use crate::{
+    api::{
+        grpc::Grpc,
+        host_check::HostCheck,
+        http::{Http, router},
+    },
+    config::Config,
+    ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, QUEUE_LEN_MAX},
+    query::Queries,
+    self_stats::SelfStats,
+    store::Store,
+    writer::Writer,
+};
+
+/// How long open calls and unwritten snapshots may take at the end.
+const STOP_MAX: Duration = Duration::from_secs(4);
+
+/// A peer that answers no ping within the time-out after the interval has gone: half-open connections end.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Room in a message for what stands beside the snapshot.
+const ENVELOPE_BYTES: usize = 1_024;
+
+/// The sockets of a collector, bound by its caller, who knows how to say that a port is taken.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For HTTP.
+    pub http: TcpListener,
+}
+
+/// Why a collector ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The descriptors of our own services do not fit together: a bug of ours.
+    #[error("could not describe the services for reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The gRPC server ended.
+    #[error("could not serve gRPC")]
+    Grpc(#[from] tonic::transport::Error),
+    /// The HTTP server ended.
+    #[error("could not serve HTTP")]
+    Http(#[from] std::io::Error),
+}
+
+/// Runs until `shutdown` resolves, then stores what is in memory.
+///
+/// # Errors
+/// When a server cannot run.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let stats = Arc::new(SelfStats::new());
+    let store = Store::new(&config.store);
+    let agents = Arc::new(Agents::default());
+    let (ready_sender, ready) = watch::channel(false);
+    let (stop_sender, stop) = watch::channel(false);
+    let (queue_sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let supervisor = tokio::spawn(supervise::keep_ready(
+        store.clone(),
+        config.store.url.clone(),
+        Arc::clone(&stats),
+        ready_sender.clone(),
+    ));
+    let reporter = tokio::spawn(supervise::report_health(health, ready.clone()));
+    let writer = Writer::new(store.clone(), Arc::clone(&agents), Arc::clone(&stats), ready_sender);
+    let writer = tokio::spawn(writer.run(queue, config.flush_interval));
+
+    let ingest = Ingest::new(
+        config.ingest_token.as_ref(),
+        agents,
+        Arc::clone(&stats),
+        store.clone(),
+        queue_sender,
+        ready.clone(),
+        stop.clone(),
+    );
+    let close_queue = ingest.closer();
+    let queries = Queries::new(store);
+    let host_check = HostCheck::new(config.insecure);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let grpc = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(host_check)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(
+            IngestServiceServer::new(ingest)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX + ENVELOPE_BYTES),
+        )
+        .add_service(
+            QueryServiceServer::new(Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone()))
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .serve_with_incoming_shutdown(
+            tokio_stream::wrappers::TcpListenerStream::new(listeners.grpc),
+            stopped(stop.clone()),
+        );
+    let routes = router(Http { queries, stats: Arc::clone(&stats), ready, host_check });
+    let http = axum::serve(listeners.http, routes).with_graceful_shutdown(stopped(stop));
+    let servers = async {
+        let (grpc, http) = tokio::join!(grpc, http.into_future());
+        grpc?;
+        http.map_err(RunError::Http)
+    };
+
+    let mut servers = std::pin::pin!(servers);
+    tokio::select! {
+        ended = &mut servers => return ended,
+        () = shutdown => info!("stopping: no more snapshots are taken, those in memory are stored"),
+    }
+    stop_sender.send_replace(true);
+    close_queue();
+    let finished = tokio::time::timeout(STOP_MAX, async {
+        let (served, written) = tokio::join!(servers, writer);
+        if let Err(panicked) = written {
+            error!(%panicked, "the writer ended");
+        }
+        served
+    });
+    let outcome = if let Ok(served) = finished.await {
+        served
+    } else {
+        warn!(
+            snapshots_waiting = stats.waiting(),
+            "stopped before everything was stored: the agents still have what was not acknowledged"
+        );
+        Ok(())
+    };
+    supervisor.abort();
+    reporter.abort();
+    outcome
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Without a sender nobody can stop us any more, which means that we are stopping.
+    drop(stop.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,118 @@
+//! How much of what was asked for an answer has seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Queries, QueryError};
+use crate::{
+    model::{TimeRange, ns_to_seconds, to_f64},
+    store::queries::CoverageRow,
+};
+
+/// A host that was seen this long before a range belongs to it even when it is silent in it.
+const SEEN_BEFORE_MS: i64 = 300_000;
+
+/// Share of a range that was observed, and what was lost.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Coverage {
+    /// Observed host-seconds / host-seconds of the range, 0 to 1.
+    pub share: f64,
+    /// Seconds that hosts observed, added up.
+    pub observed_host_seconds: f64,
+    /// Length of the range times the number of hosts.
+    pub total_host_seconds: f64,
+    /// Count by reason, in the order of reasons.
+    pub losses: Vec<(String, u64)>,
+    /// How it was measured, in alphabetical order.
+    pub sources: Vec<String>,
+}
+
+impl Queries {
+    pub(super) async fn coverage_rows(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+    ) -> Result<Vec<CoverageRow>, QueryError> {
+        Ok(self.store.coverage(range, range.start_ms - SEEN_BEFORE_MS, hosts).await?)
+    }
+
+    pub(super) async fn coverage(&self, range: TimeRange, hosts: &[String]) -> Result<Coverage, QueryError> {
+        Ok(coverage(&self.coverage_rows(range, hosts).await?, range, hosts))
+    }
+}
+
+/// Adds hosts up. A host that was asked for by name counts even when nobody has ever heard of it.
+pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String]) -> Coverage {
+    let hosts: BTreeSet<&str> = rows.iter().map(|row| &*row.host).chain(asked.iter().map(|host| &**host)).collect();
+    let mut losses = BTreeMap::<&str, u64>::new();
+    let mut sources = BTreeSet::new();
+    let mut observed_host_seconds = 0.0;
+    for row in rows {
+        // Two agents under one host name observe the same seconds.
+        observed_host_seconds += ns_to_seconds(row.observed_ns).min(range.seconds());
+        for (reason, count) in row.loss_reasons.iter().zip(&row.loss_counts) {
+            let sum = losses.entry(reason).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        sources.extend(row.sources.iter().cloned());
+    }
+    let total_host_seconds = range.seconds() * to_f64(u64::try_from(hosts.len()).unwrap_or(0));
+    Coverage {
+        share: if total_host_seconds > 0.0 { observed_host_seconds / total_host_seconds } else { 0.0 },
+        observed_host_seconds,
+        total_host_seconds,
+        losses: losses.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+        sources: sources.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: TimeRange = TimeRange { start_ms: 0, end_ms: 10_000 };
+
+    fn row(host: &str, seconds: u64) -> CoverageRow {
+        CoverageRow {
+            host: host.to_owned(),
+            observed_ns: seconds * 1_000_000_000,
+            longest_interval_ns: 1,
+            loss_reasons: vec!["ring_full".to_owned()],
+            loss_counts: vec![2],
+            sources: vec!["ebpf".to_owned()],
+        }
+    }
+
+    fn check(rows: &[CoverageRow], asked: &[&str], observed: f64, total: f64) {
+        let asked: Vec<_> = asked.iter().map(|host| (*host).to_owned()).collect();
+        let coverage = coverage(rows, RANGE, &asked);
+        assert!((coverage.observed_host_seconds - observed).abs() < 1e-9, "{coverage:?}");
+        assert!((coverage.total_host_seconds - total).abs() < 1e-9, "{coverage:?}");
+    }
+
+    #[test]
+    fn a_silent_host_lowers_the_share() {
+        check(&[row("a", 10), row("b", 0)], &[], 10.0, 20.0);
+    }
+
+    #[test]
+    fn a_host_asked_for_counts_although_unknown() {
+        check(&[row("a", 10)], &["a", "ghost"], 10.0, 20.0);
+    }
+
+    #[test]
+    fn a_host_observes_no_second_twice() {
+        check(&[row("a", 17)], &[], 10.0, 10.0);
+    }
+
+    #[test]
+    fn nothing_at_all_is_no_share() {
+        assert!(coverage(&[], RANGE, &[]).share.abs() < 1e-9);
+    }
+
+    #[test]
+    fn losses_and_sources_are_joined() {
+        let coverage = coverage(&[row("a", 1), row("b", 1)], RANGE, &[]);
+        assert_eq!(coverage.losses, [("ring_full".to_owned(), 4)]);
+        assert_eq!(coverage.sources, ["ebpf"]);
+    }
+}

@@ -1,0 +1,171 @@
+//! Processes that ended, page by page.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_process_id, check_text};
+use crate::{
+    model::{TimeRange, hex},
+    store::queries::{ExitFilter, ExitRow},
+};
+
+/// The range of exits without one: the last hour.
+const RANGE_MS: i64 = 3_600_000;
+
+/// Rows of a page without a size.
+const PAGE: u32 = 100;
+
+/// Rows a page may have.
+const PAGE_MAX: u32 = 100_000;
+
+/// Exits as they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExitsQuery {
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// Exact name; empty: all.
+    pub name: String,
+    /// `None`: the last hour.
+    pub range: Option<AskedRange>,
+    /// 0: all.
+    pub max_lifetime_ns: u64,
+    /// Only non-zero codes and signals.
+    pub failed: bool,
+    /// 0: the default.
+    pub page_size: u32,
+    /// Token of the page before; empty: the first page.
+    pub page_token: String,
+    /// One process; empty: all.
+    pub process_id: String,
+}
+
+/// A page of exits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exits {
+    /// What all pages cover.
+    pub range: TimeRange,
+    /// How much of that was seen.
+    pub coverage: Coverage,
+    /// Newest first.
+    pub rows: Vec<ExitRow>,
+    /// Empty on the last page.
+    pub next_page_token: String,
+    /// Rows of all pages.
+    pub total: u64,
+}
+
+/// Where a page begins. It carries the range, so that "the last hour" is the same hour on every page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PageToken {
+    range: TimeRange,
+    before_ms: i64,
+    before_id: String,
+    question: String,
+}
+
+impl PageToken {
+    fn parse(text: &str, question: &str) -> Result<Self, QueryError> {
+        let wrong = || QueryError::invalid("page_token", "is not one that this question was answered with");
+        let parts: Vec<_> = text.split('.').collect();
+        let [start, end, before, id, of] = parts[..] else { return Err(wrong()) };
+        let number = |text: &str| text.parse::<i64>().map_err(|_no_number| wrong());
+        let range = AskedRange { start_ms: Some(number(start)?), end_ms: Some(number(end)?) };
+        if of != question {
+            return Err(wrong());
+        }
+        Ok(Self {
+            range: range.or_last(0, i64::MAX).map_err(|_no_range| wrong())?,
+            before_ms: number(before)?,
+            before_id: check_process_id(id).ok().filter(|id| !id.is_empty()).ok_or_else(wrong)?,
+            question: of.to_owned(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Self { range: TimeRange { start_ms, end_ms }, before_ms, before_id, question } = self;
+        format!("{start_ms}.{end_ms}.{before_ms}.{before_id}.{question}")
+    }
+}
+
+/// A short digest of everything that must stay the same from page to page.
+fn question(query: &ExitsQuery) -> String {
+    let same = format!(
+        "{:?}",
+        (&query.hosts, &query.name, query.range, query.max_lifetime_ns, query.failed, &query.process_id)
+    );
+    hex(&Sha256::digest(same)[..8])
+}
+
+impl Queries {
+    /// Processes that ended, newest first.
+    ///
+    /// # Errors
+    /// When the question cannot be answered as it stands, or the store does not answer.
+    pub async fn exits(&self, query: &ExitsQuery, now_ms: i64) -> Result<Exits, QueryError> {
+        check_hosts(&query.hosts)?;
+        check_text("name", &query.name)?;
+        let page_size = check_limit("page_size", query.page_size, PAGE, PAGE_MAX)?;
+        let process_id = check_process_id(&query.process_id)?;
+        let question = question(query);
+        let token = match &*query.page_token {
+            "" => None,
+            text => Some(PageToken::parse(text, &question)?),
+        };
+        let range = match &token {
+            Some(token) => token.range,
+            None => query.range.unwrap_or_default().or_last(RANGE_MS, now_ms)?,
+        };
+        let filter = ExitFilter {
+            range,
+            hosts: query.hosts.clone(),
+            name: query.name.clone(),
+            process_id,
+            max_lifetime_ns: query.max_lifetime_ns,
+            failed: query.failed,
+            before: token.map(|token| (token.before_ms, token.before_id)),
+            // One more tells whether there is a next page.
+            limit: page_size + 1,
+        };
+        let _turn = self.turn().await?;
+        let mut rows = self.store.exits(&filter).await?;
+        let page = usize::try_from(page_size).unwrap_or(usize::MAX);
+        let more = rows.len() > page;
+        rows.truncate(page);
+        let next_page_token = match rows.last() {
+            Some(last) if more => {
+                let (before_ms, before_id) = (last.end_time_ms, last.id.clone());
+                PageToken { range, before_ms, before_id, question }.text()
+            }
+            _ => String::new(),
+        };
+        let total = self.store.exits_total(&filter).await?;
+        let coverage = self.coverage(range, &query.hosts).await?;
+        Ok(Exits { range, coverage, rows, next_page_token, total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_and_belongs_to_its_question() {
+        let query = ExitsQuery { name: "sh".to_owned(), ..ExitsQuery::default() };
+        let token = PageToken {
+            range: TimeRange { start_ms: 5, end_ms: 9 },
+            before_ms: 7,
+            before_id: uuid::Uuid::from_u128(3).to_string(),
+            question: question(&query),
+        };
+        assert_eq!(PageToken::parse(&token.text(), &question(&query)).unwrap(), token);
+        assert!(PageToken::parse(&token.text(), &question(&ExitsQuery::default())).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_whatever_breaks_the_question(text in ".{0,80}") {
+            prop_assert!(PageToken::parse(&text, "0011223344556677").is_err());
+        }
+    }
+}

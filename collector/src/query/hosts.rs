@@ -1,0 +1,96 @@
+//! Hosts, and where their CPU time went.
+
+use std::collections::HashMap;
+
+use super::{AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts, coverage::coverage};
+use crate::{
+    model::TimeRange,
+    store::queries::{AuditRow, HostRow},
+};
+
+/// The range of hosts without one: the last day.
+const RANGE_MS: i64 = 24 * 3_600_000;
+
+/// Rows an answer may have.
+fn limit() -> u32 {
+    u32::try_from(HOSTS_MAX).unwrap_or(u32::MAX)
+}
+
+/// Hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hosts {
+    /// What it covers.
+    pub range: TimeRange,
+    /// In the order of names.
+    pub hosts: Vec<Host>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// As its newest snapshot describes it.
+    pub row: HostRow,
+    /// How much of the range it observed.
+    pub coverage: Coverage,
+}
+
+/// An audit as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditQuery {
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// `None`: the last intervals.
+    pub range: Option<AskedRange>,
+}
+
+/// Where the CPU time of hosts went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audit {
+    /// What it covers.
+    pub range: TimeRange,
+    /// How much of that was seen.
+    pub coverage: Coverage,
+    /// One for each host with its losses, in the order of names.
+    pub rows: Vec<(AuditRow, Vec<(String, u64)>)>,
+}
+
+impl Queries {
+    /// Hosts that sent something within a range.
+    ///
+    /// # Errors
+    /// When the question cannot be answered as it stands, or the store does not answer.
+    pub async fn hosts(&self, range: Option<AskedRange>, now_ms: i64) -> Result<Hosts, QueryError> {
+        let range = range.unwrap_or_default().or_last(RANGE_MS, now_ms)?;
+        let _turn = self.turn().await?;
+        let rows = self.store.hosts(range, limit()).await?;
+        let observed = self.coverage_rows(range, &[]).await?;
+        let observed: HashMap<_, _> = observed.iter().map(|row| (&*row.host, row)).collect();
+        let hosts = rows.into_iter().map(|row| {
+            let rows: Vec<_> = observed.get(&*row.name).map(|row| (*row).clone()).into_iter().collect();
+            let coverage = coverage(&rows, range, std::slice::from_ref(&row.name));
+            Host { row, coverage }
+        });
+        Ok(Hosts { range, hosts: hosts.collect() })
+    }
+
+    /// Where each CPU-second of each host went.
+    ///
+    /// # Errors
+    /// When the question cannot be answered as it stands, or the store does not answer.
+    pub async fn audit(&self, query: &AuditQuery, now_ms: i64) -> Result<Audit, QueryError> {
+        check_hosts(&query.hosts)?;
+        let _turn = self.turn().await?;
+        let range = self.range_or_last(query.range, 0, &query.hosts, now_ms).await?;
+        let observed = self.coverage_rows(range, &query.hosts).await?;
+        let losses = |host: &str| {
+            let row = observed.iter().find(|row| row.host == host)?;
+            Some(row.loss_reasons.iter().cloned().zip(row.loss_counts.iter().copied()).collect())
+        };
+        let rows = self.store.audit(range, &query.hosts, limit()).await?;
+        let rows = rows.into_iter().map(|row| {
+            let losses = losses(&row.name).unwrap_or_default();
+            (row, losses)
+        });
+        Ok(Audit { range, rows: rows.collect(), coverage: coverage(&observed, range, &query.hosts) })
+    }
+}

@@ -1,0 +1,139 @@
+//! Top, history, exits, hosts, audit: limits and defaults, with no transport in sight.
+
+mod coverage;
+mod exits;
+mod history;
+mod hosts;
+mod range;
+mod top;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+pub use coverage::Coverage;
+pub use exits::{Exits, ExitsQuery};
+pub use history::{History, HistoryQuery, Point};
+pub use hosts::{Audit, AuditQuery, Host, Hosts};
+pub use range::AskedRange;
+pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery, TopRow};
+
+use crate::store::{Store, StoreError};
+
+/// Questions that are answered at once; more wait their turn, so that ingest keeps its share of the machine.
+const AT_ONCE_MAX: usize = 8;
+
+/// How long a question waits for its turn.
+const TURN_MAX: Duration = Duration::from_secs(5);
+
+/// Hosts that a question may name, and that an answer lists.
+const HOSTS_MAX: usize = 10_000;
+
+/// Bytes of a name or an expression in a question.
+const TEXT_BYTES_MAX: usize = 1_000;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The question cannot be answered as it stands.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Path of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody ever heard of what was asked for.
+    #[error("{0}")]
+    NotFound(String),
+    /// Too many questions at once.
+    #[error("{AT_ONCE_MAX} questions are being answered: ask again in a moment")]
+    Busy,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl QueryError {
+    fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { field, reason: reason.into() }
+    }
+}
+
+/// Answers questions from the store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queries {
+    store: Store,
+    turns: Arc<Semaphore>,
+}
+
+impl Queries {
+    /// Questions to this store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
+        match tokio::time::timeout(TURN_MAX, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(QueryError::Busy),
+        }
+    }
+}
+
+/// Host names as they were asked for.
+fn check_hosts(hosts: &[String]) -> Result<(), QueryError> {
+    if hosts.len() > HOSTS_MAX {
+        return Err(QueryError::invalid("hosts", format!("names {} hosts, more than {HOSTS_MAX}", hosts.len())));
+    }
+    hosts.iter().try_for_each(|host| check_text("hosts", host))
+}
+
+fn check_text(field: &'static str, text: &str) -> Result<(), QueryError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(QueryError::invalid(field, format!("has {} bytes, more than {TEXT_BYTES_MAX}", text.len())));
+    }
+    Ok(())
+}
+
+/// A limit with its default for 0.
+fn check_limit(field: &'static str, asked: u32, default: u32, most: u32) -> Result<u32, QueryError> {
+    match asked {
+        0 => Ok(default),
+        asked if asked <= most => Ok(asked),
+        asked => Err(QueryError::invalid(field, format!("is {asked}, not within 1 and {most}"))),
+    }
+}
+
+/// A process id in its one written form, so that it can be compared as text.
+fn check_process_id(id: &str) -> Result<String, QueryError> {
+    if id.is_empty() {
+        return Ok(String::new());
+    }
+    let parsed = uuid::Uuid::try_parse(id)
+        .map_err(|error| QueryError::invalid("process_id", format!("is no process id: {error}")))?;
+    Ok(parsed.hyphenated().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_has_a_default_and_an_end() {
+        assert_eq!(check_limit("limit", 0, 10, 1_000).unwrap(), 10);
+        assert_eq!(check_limit("limit", 1_000, 10, 1_000).unwrap(), 1_000);
+        assert!(check_limit("limit", 1_001, 10, 1_000).is_err());
+    }
+
+    #[test]
+    fn a_process_id_has_one_written_form() {
+        let id = "00000000-0000-0000-0000-00000000ABCD";
+        assert_eq!(check_process_id(id).unwrap(), id.to_lowercase());
+        assert_eq!(check_process_id("0000000000000000000000000000abcd").unwrap(), id.to_lowercase());
+        assert!(check_process_id("' OR 1").is_err());
+        assert_eq!(check_process_id("").unwrap(), "");
+    }
+}

@@ -1,0 +1,190 @@
+//! Which range an answer covers: what was asked for, checked, or the last complete intervals.
+
+use super::{Queries, QueryError};
+use crate::{
+    model::{NS_PER_MS, TimeRange},
+    store::queries::{IntervalRow, NewestRow},
+};
+
+/// The longest range: what is kept of raw rows.
+const RANGE_MS_MAX: i64 = 168 * 3_600_000;
+
+/// Intervals that may be asked for.
+const INTERVALS_MAX: u32 = 3_600;
+
+/// Intervals of a top without a range.
+const INTERVALS: u32 = 10;
+
+/// How far back the newest interval is looked for, one window after the other.
+const LOOKBACKS_MS: [i64; 4] = [120_000, 3_600_000, 24 * 3_600_000, RANGE_MS_MAX];
+
+/// How far ahead of ours the clock of a host may be and still say what "last" means.
+const AHEAD_MS_MAX: i64 = 300_000;
+
+/// A host that missed more intervals than this has stopped, and does not hold the others back.
+const MISSED_MAX: i64 = 3;
+
+/// The least silence that means a host has stopped.
+const SILENCE_MS_MIN: i64 = 5_000;
+
+/// A range as it was asked for; either side may be absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AskedRange {
+    /// Milliseconds since 1970.
+    pub start_ms: Option<i64>,
+    /// Milliseconds since 1970; absent: now.
+    pub end_ms: Option<i64>,
+}
+
+impl AskedRange {
+    /// The range with `default_ms` before its end where the start is absent.
+    ///
+    /// The end is brought back to `now_ms`: nothing is known of the future.
+    pub(super) fn or_last(self, default_ms: i64, now_ms: i64) -> Result<TimeRange, QueryError> {
+        let end_ms = self.end_ms.map_or(now_ms, |end_ms| end_ms.min(now_ms));
+        let start_ms = self.start_ms.unwrap_or_else(|| end_ms.saturating_sub(default_ms));
+        if start_ms >= end_ms {
+            return Err(QueryError::invalid("range", "starts at or after its end, or in the future"));
+        }
+        if end_ms.saturating_sub(start_ms) > RANGE_MS_MAX {
+            return Err(QueryError::invalid("range", "is longer than 168 hours, the time for which rows are kept"));
+        }
+        if start_ms < 0 {
+            return Err(QueryError::invalid("range", "starts before 1970"));
+        }
+        Ok(TimeRange { start_ms, end_ms })
+    }
+}
+
+impl Queries {
+    /// The range that was asked for, or the last complete intervals (0: the default number of them).
+    pub(super) async fn range_or_last(
+        &self,
+        asked: Option<AskedRange>,
+        intervals: u32,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<TimeRange, QueryError> {
+        let intervals = super::check_limit("last_intervals", intervals, INTERVALS, INTERVALS_MAX)?;
+        if let Some(asked) = asked {
+            return asked.or_last(3_600_000, now_ms);
+        }
+        for lookback_ms in LOOKBACKS_MS {
+            let newest = self.store.newest_per_host(now_ms - lookback_ms, now_ms + AHEAD_MS_MAX, hosts).await?;
+            let Some(slowest) = slowest(&newest) else { continue };
+            let reach_ms = interval_ms(slowest.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
+            let from_ms = slowest.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
+            // One more than asked for: where the interval before ended is where the range starts.
+            let ends = self.store.interval_ends(&slowest.host, from_ms, slowest.newest_ms, intervals + 1).await?;
+            if let Some(range) = range_of(&ends, intervals) {
+                return Ok(range);
+            }
+        }
+        let seconds = i64::from(intervals) * 1_000;
+        Ok(TimeRange { start_ms: now_ms - seconds, end_ms: now_ms })
+    }
+
+    /// The end of the newest interval that is complete for all hosts that are alive; `None`: there is none.
+    ///
+    /// # Errors
+    /// When the store refused the question or did not answer.
+    pub async fn newest_complete_ms(&self, hosts: &[String], now_ms: i64) -> Result<Option<i64>, QueryError> {
+        let (from_ms, to_ms) = (now_ms - LOOKBACKS_MS[0], now_ms + AHEAD_MS_MAX);
+        let newest = self.store.newest_per_host(from_ms, to_ms, hosts).await?;
+        Ok(slowest(&newest).map(|slowest| slowest.newest_ms))
+    }
+}
+
+/// Of the hosts that are alive the one whose newest interval ended first: up to there all are complete.
+fn slowest(newest: &[NewestRow]) -> Option<&NewestRow> {
+    let front_ms = newest.iter().map(|row| row.newest_ms).max()?;
+    let alive = newest.iter().filter(|row| {
+        let silence_ms = (MISSED_MAX * interval_ms(row.newest_interval_ns)).max(SILENCE_MS_MIN);
+        row.newest_ms + silence_ms >= front_ms
+    });
+    alive.min_by_key(|row| row.newest_ms)
+}
+
+/// From the end of the interval before the first to the end of the last; `ends` are newest first. Where the interval
+/// before is missing, the range starts where the first interval itself began.
+fn range_of(ends: &[IntervalRow], intervals: u32) -> Option<TimeRange> {
+    let newest = ends.first()?;
+    let wanted = usize::try_from(intervals).unwrap_or(usize::MAX);
+    let first = ends.get(wanted - 1).or(ends.last())?;
+    let began_ms = first.time_ms - interval_ms(first.interval_ns);
+    let start_ms = ends.get(wanted).map_or(began_ms, |before| before.time_ms.max(began_ms));
+    Some(TimeRange { start_ms, end_ms: newest.time_ms })
+}
+
+/// An interval in milliseconds, rounded up and at most a day.
+pub(super) fn interval_ms(interval_ns: u64) -> i64 {
+    i64::try_from(interval_ns).unwrap_or(i64::MAX).saturating_add(NS_PER_MS - 1).min(86_400_000 * NS_PER_MS) / NS_PER_MS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_000_000_000_000;
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn newest(host: &str, newest_ms: i64) -> NewestRow {
+        NewestRow { host: host.to_owned(), newest_ms, newest_interval_ns: SECOND_NS }
+    }
+
+    fn ends(times_ms: &[i64]) -> Vec<IntervalRow> {
+        times_ms.iter().map(|time_ms| IntervalRow { time_ms: *time_ms, interval_ns: SECOND_NS }).collect()
+    }
+
+    #[test]
+    fn a_range_is_brought_back_to_now() {
+        let asked = AskedRange { start_ms: Some(NOW_MS - 10), end_ms: Some(NOW_MS + 10) };
+        assert_eq!(asked.or_last(1, NOW_MS).unwrap(), TimeRange { start_ms: NOW_MS - 10, end_ms: NOW_MS });
+        let open = AskedRange { start_ms: None, end_ms: None };
+        assert_eq!(open.or_last(60, NOW_MS).unwrap(), TimeRange { start_ms: NOW_MS - 60, end_ms: NOW_MS });
+    }
+
+    #[test]
+    fn impossible_ranges_are_refused() {
+        for (start_ms, end_ms) in [
+            (NOW_MS, NOW_MS),
+            (NOW_MS + 1, NOW_MS + 2),
+            (5, 4),
+            (i64::MIN, i64::MAX),
+            (i64::MAX, i64::MIN),
+            (-5, 5),
+            (NOW_MS - RANGE_MS_MAX - 1, NOW_MS),
+        ] {
+            let asked = AskedRange { start_ms: Some(start_ms), end_ms: Some(end_ms) };
+            assert!(asked.or_last(1, NOW_MS).is_err(), "{start_ms} {end_ms}");
+        }
+    }
+
+    #[test]
+    fn the_last_intervals_of_one_host_are_exactly_those() {
+        let range = range_of(&ends(&[9_000, 8_000, 7_000, 6_000]), 3).unwrap();
+        assert_eq!(range, TimeRange { start_ms: 6_000, end_ms: 9_000 });
+    }
+
+    #[test]
+    fn a_late_drain_takes_no_row_too_many() {
+        // 7,001 - 1,000 = 6,001 would be after the row before ended at 6,002: its row must stay outside.
+        let range = range_of(&ends(&[8_000, 7_001, 6_002]), 2).unwrap();
+        assert_eq!(range.start_ms, 6_002);
+    }
+
+    #[test]
+    fn a_gap_before_the_first_interval_stays_outside() {
+        assert_eq!(range_of(&ends(&[9_000, 8_000, 3_000]), 2).unwrap().start_ms, 7_000);
+        assert_eq!(range_of(&ends(&[9_000, 8_000]), 5).unwrap().start_ms, 7_000);
+        assert_eq!(range_of(&[], 5), None);
+    }
+
+    #[test]
+    fn a_host_that_stopped_holds_nobody_back() {
+        let rows = [newest("a", 100_000), newest("b", 99_200), newest("stopped", 90_000)];
+        assert_eq!(slowest(&rows).unwrap().host, "b");
+        assert_eq!(slowest(&rows[2..]).unwrap().host, "stopped");
+        assert!(slowest(&[]).is_none());
+    }
+}

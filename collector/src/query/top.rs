@@ -1,0 +1,229 @@
+//! What used most: processes, or groups of them.
+
+use std::collections::HashMap;
+
+use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text};
+use crate::{
+    model::TimeRange,
+    store::queries::{GroupRow, ProcessRow, TopFilter},
+};
+
+/// Rows of a top without a limit.
+const LIMIT: u32 = 10;
+
+/// Rows a top may have.
+const LIMIT_MAX: u32 = 1_000;
+
+/// Members of a group without a limit.
+const MEMBERS: u32 = 100;
+
+/// What to rank by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the contract")]
+pub enum Metric {
+    Cpu,
+    Memory,
+    PeakMemory,
+    Runqueue,
+    Io,
+    Faults,
+    Switches,
+}
+
+/// What a row stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words of the contract")]
+pub enum GroupBy {
+    Process,
+    Command,
+    Container,
+    Pod,
+    User,
+    Host,
+}
+
+/// A top as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopQuery {
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// What to rank by.
+    pub metric: Metric,
+    /// 0: the default.
+    pub limit: u32,
+    /// What a row stands for.
+    pub group_by: GroupBy,
+    /// `None`: the last intervals.
+    pub range: Option<AskedRange>,
+    /// 0: the default.
+    pub last_intervals: u32,
+    /// Part of the name.
+    pub name_contains: String,
+}
+
+/// A top.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Top {
+    /// What it covers.
+    pub range: TimeRange,
+    /// How much of that was seen.
+    pub coverage: Coverage,
+    /// The rows, most first.
+    pub rows: Vec<TopRow>,
+}
+
+/// A row of a top.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TopRow {
+    /// One process.
+    Process {
+        /// What it used.
+        row: Box<ProcessRow>,
+        /// Executable; `None` when not known.
+        exe: Option<String>,
+        /// Command line; `None` when not known.
+        cmdline: Option<String>,
+    },
+    /// A group.
+    Group(Box<GroupRow>),
+}
+
+/// A group as it was asked for, by the begin of names or by an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsQuery {
+    /// Begin of the names.
+    pub base: String,
+    /// RE2 expression.
+    pub regex: String,
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// `None`: the last intervals.
+    pub range: Option<AskedRange>,
+    /// Greatest number of members; 0: the default.
+    pub limit: u32,
+}
+
+/// A group: its total and its members.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Groups {
+    /// What it covers.
+    pub range: TimeRange,
+    /// How much of that was seen.
+    pub coverage: Coverage,
+    /// All members as one; `None`: no process matched.
+    pub total: Option<GroupRow>,
+    /// The members by name, most CPU first.
+    pub members: Vec<GroupRow>,
+}
+
+impl Metric {
+    fn column(self) -> Result<&'static str, QueryError> {
+        match self {
+            Self::Cpu => Ok("cpu"),
+            Self::Memory => Ok("memory"),
+            Self::PeakMemory => Ok("peak_memory"),
+            Self::Runqueue => Ok("runqueue"),
+            Self::Faults => Ok("faults"),
+            Self::Switches => Ok("switches"),
+            Self::Io => Err(QueryError::invalid("metric", "io is not measured yet")),
+        }
+    }
+}
+
+impl GroupBy {
+    /// The word in the store; `None`: by process.
+    fn key(self) -> Result<Option<&'static str>, QueryError> {
+        match self {
+            Self::Process => Ok(None),
+            Self::Command => Ok(Some("command")),
+            Self::Container => Ok(Some("container")),
+            Self::User => Ok(Some("user")),
+            Self::Host => Ok(Some("host")),
+            Self::Pod => Err(QueryError::invalid("group_by", "pods are not measured yet")),
+        }
+    }
+}
+
+impl Queries {
+    /// The processes or groups that used most of something.
+    ///
+    /// # Errors
+    /// When the question cannot be answered as it stands, or the store does not answer.
+    pub async fn top(&self, query: &TopQuery, now_ms: i64) -> Result<Top, QueryError> {
+        let metric = query.metric.column()?;
+        let key = query.group_by.key()?;
+        let limit = check_limit("limit", query.limit, LIMIT, LIMIT_MAX)?;
+        check_hosts(&query.hosts)?;
+        check_text("name_contains", &query.name_contains)?;
+        let _turn = self.turn().await?;
+        let range = self.range_or_last(query.range, query.last_intervals, &query.hosts, now_ms).await?;
+        let filter = TopFilter {
+            range,
+            hosts: query.hosts.clone(),
+            metric,
+            limit,
+            name_contains: query.name_contains.clone(),
+            name_prefix: String::new(),
+            name_regex: String::new(),
+        };
+        let rows = match key {
+            None => self.with_infos(self.store.top_processes(&filter).await?).await?,
+            Some(key) => {
+                let groups = self.store.top_groups(&filter, key).await?;
+                groups.into_iter().map(|row| TopRow::Group(Box::new(row))).collect()
+            }
+        };
+        Ok(Top { range, coverage: self.coverage(range, &query.hosts).await?, rows })
+    }
+
+    /// Adds what the processes were started as, for these few only.
+    async fn with_infos(&self, rows: Vec<ProcessRow>) -> Result<Vec<TopRow>, QueryError> {
+        let ids: Vec<_> = rows.iter().map(|row| row.process_id.clone()).collect();
+        let infos = if ids.is_empty() { Vec::new() } else { self.store.process_infos(&ids).await? };
+        let mut infos: HashMap<_, _> = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
+        let known = |text: String| (!text.is_empty()).then_some(text);
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let (exe, cmdline) = match infos.remove(&row.process_id) {
+                    Some(info) => (known(info.exe), known(info.cmdline)),
+                    None => (None, None),
+                };
+                TopRow::Process { row: Box::new(row), exe, cmdline }
+            })
+            .collect())
+    }
+
+    /// A group of processes by their names: the total and the members.
+    ///
+    /// # Errors
+    /// When the question cannot be answered as it stands, or the store does not answer.
+    pub async fn groups(&self, query: &GroupsQuery, now_ms: i64) -> Result<Groups, QueryError> {
+        let limit = check_limit("limit", query.limit, MEMBERS, LIMIT_MAX)?;
+        check_hosts(&query.hosts)?;
+        check_text("base", &query.base)?;
+        check_text("regex", &query.regex)?;
+        if query.base.is_empty() && query.regex.is_empty() {
+            return Err(QueryError::invalid("base", "is empty, and so is regex: say which names belong to the group"));
+        }
+        let _turn = self.turn().await?;
+        let range = self.range_or_last(query.range, 0, &query.hosts, now_ms).await?;
+        let filter = TopFilter {
+            range,
+            hosts: query.hosts.clone(),
+            metric: "cpu",
+            limit,
+            name_contains: String::new(),
+            name_prefix: query.base.clone(),
+            name_regex: query.regex.clone(),
+        };
+        let refused = |error: crate::store::StoreError| match error.code() {
+            // CANNOT_COMPILE_REGEXP
+            Some(427) => QueryError::invalid("regex", "is no RE2 expression"),
+            _ => QueryError::Store(error),
+        };
+        let total = self.store.top_groups(&filter, "all").await.map_err(refused)?.pop();
+        let members = self.store.top_groups(&filter, "command").await.map_err(refused)?;
+        Ok(Groups { range, coverage: self.coverage(range, &query.hosts).await?, total, members })
+    }
+}

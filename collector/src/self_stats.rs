@@ -1,0 +1,222 @@
+//! What the collector says about itself: rows stored, refused, waiting, and how long things took.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// A label with one name and a value from a fixed set of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Table {
+    table: &'static str,
+}
+
+/// Why something was turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// A question and how its answer ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Question {
+    question: &'static str,
+    outcome: &'static str,
+}
+
+/// From 1 ms to 65 s, doubling: wide enough for a cache hit and for a store on its knees.
+fn seconds() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.001, 2.0, 17))
+}
+
+/// Counters and gauges of one collector.
+#[derive(Debug)]
+pub struct SelfStats {
+    registry: Registry,
+    snapshots: Counter,
+    duplicates: Counter,
+    refused: Family<Reason, Counter>,
+    rows: Family<Table, Counter>,
+    inserts: Family<Table, Counter>,
+    retries: Counter,
+    set_aside: Counter,
+    insert_seconds: Histogram,
+    visible_seconds: Histogram,
+    waiting: Gauge,
+    waiting_bytes: Gauge,
+    agents: Gauge,
+    store_ready: Gauge,
+    questions: Family<Question, Counter>,
+    question_seconds: Histogram,
+}
+
+impl Default for SelfStats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SelfStats {
+    /// All at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut stats = Self {
+            registry: Registry::with_prefix("procscope_collector"),
+            snapshots: Counter::default(),
+            duplicates: Counter::default(),
+            refused: Family::default(),
+            rows: Family::default(),
+            inserts: Family::default(),
+            retries: Counter::default(),
+            set_aside: Counter::default(),
+            insert_seconds: seconds(),
+            visible_seconds: seconds(),
+            waiting: Gauge::default(),
+            waiting_bytes: Gauge::default(),
+            agents: Gauge::default(),
+            store_ready: Gauge::default(),
+            questions: Family::default(),
+            question_seconds: seconds(),
+        };
+        stats.register();
+        stats
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("snapshots", "Snapshots that were received and passed the checks", self.snapshots.clone());
+        r.register("duplicates", "Snapshots that were on the way or stored already", self.duplicates.clone());
+        r.register("refused", "Streams and snapshots that were turned away", self.refused.clone());
+        r.register("rows_stored", "Rows that the store has taken", self.rows.clone());
+        r.register("inserts", "Inserts that the store has taken", self.inserts.clone());
+        r.register("insert_retries", "Inserts that failed and were tried again", self.retries.clone());
+        r.register("snapshots_set_aside", "Snapshots that the store refused for good", self.set_aside.clone());
+        let insert = "Time one insert took";
+        r.register_with_unit("insert", insert, Unit::Seconds, self.insert_seconds.clone());
+        let visible = "Time from the end of an interval until it could be queried, by the clocks of host and collector";
+        r.register_with_unit("visible", visible, Unit::Seconds, self.visible_seconds.clone());
+        r.register("snapshots_waiting", "Snapshots on their way to the store", self.waiting.clone());
+        let bytes = "Encoded size of the snapshots on their way";
+        r.register_with_unit("waiting", bytes, Unit::Bytes, self.waiting_bytes.clone());
+        r.register("agents_connected", "Agents that are connected", self.agents.clone());
+        r.register("store_ready", "1 when the store answers and its tables are ours", self.store_ready.clone());
+        r.register("questions", "Questions that were answered, by outcome", self.questions.clone());
+        let question = "Time one question took";
+        r.register_with_unit("question", question, Unit::Seconds, self.question_seconds.clone());
+    }
+
+    /// A snapshot passed the checks and goes to the writer.
+    pub fn received(&self, bytes: usize) {
+        self.snapshots.inc();
+        self.waiting.inc();
+        self.waiting_bytes.inc_by(signed(bytes));
+    }
+
+    /// A snapshot that went to the writer is stored; `delay` is the time since its interval ended.
+    pub fn stored(&self, bytes: usize, delay: Duration) {
+        self.done(bytes);
+        self.visible_seconds.observe(delay.as_secs_f64());
+    }
+
+    /// A snapshot that went to the writer was refused for good.
+    pub fn set_aside(&self, bytes: usize) {
+        self.done(bytes);
+        self.set_aside.inc();
+    }
+
+    fn done(&self, bytes: usize) {
+        self.waiting.dec();
+        self.waiting_bytes.dec_by(signed(bytes));
+    }
+
+    /// A snapshot was there already.
+    pub fn duplicate(&self) {
+        self.duplicates.inc();
+    }
+
+    /// A stream or a snapshot was turned away.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// The store has taken an insert.
+    pub fn inserted(&self, table: &'static str, rows: usize, took: Duration) {
+        self.rows.get_or_create(&Table { table }).inc_by(u64::try_from(rows).unwrap_or(0));
+        self.inserts.get_or_create(&Table { table }).inc();
+        self.insert_seconds.observe(took.as_secs_f64());
+    }
+
+    /// An insert failed and will be tried again.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// How many agents are connected now.
+    pub fn agents_connected(&self, agents: usize) {
+        self.agents.set(signed(agents));
+    }
+
+    /// Whether the store answers and its tables are ours.
+    pub fn store_ready(&self, ready: bool) {
+        self.store_ready.set(i64::from(ready));
+    }
+
+    /// A question was answered.
+    pub fn asked(&self, question: &'static str, outcome: &'static str, took: Duration) {
+        self.questions.get_or_create(&Question { question, outcome }).inc();
+        self.question_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Snapshots on their way to the store.
+    #[must_use]
+    pub fn waiting(&self) -> i64 {
+        self.waiting.get()
+    }
+
+    /// Everything as OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            // Writing to a String does not fail.
+            Err(std::fmt::Error) => String::new(),
+        }
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_what_came_and_was_not_stored() {
+        let stats = SelfStats::new();
+        stats.received(10);
+        stats.received(20);
+        stats.stored(10, Duration::from_secs(1));
+        let text = stats.text();
+        for line in [
+            "procscope_collector_snapshots_total 2",
+            "procscope_collector_snapshots_waiting 1",
+            "procscope_collector_waiting_bytes 20",
+            "procscope_collector_visible_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let stats = SelfStats::new();
+        stats.refused("token");
+        assert!(stats.text().contains("procscope_collector_refused_total{reason=\"token\"} 1"));
+    }
+}

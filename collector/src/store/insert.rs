@@ -1,0 +1,236 @@
+//! Batches into the store: frozen once, then inserted until the store has them.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::{INSERT_TIMEOUT, Store, StoreError, StoredIn, Table, native, rows};
+use crate::model::{AgentEpoch, Snapshot, hex};
+
+/// The rows of one table, frozen: a retry sends these very bytes under this very token, so the store takes them once.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    what: &'static str,
+    sql: String,
+    block: Bytes,
+    rows: usize,
+    token: String,
+}
+
+impl Frozen {
+    fn new<T>(
+        what: &'static str,
+        columns: &[native::Column<T>],
+        mut rows: Vec<rows::Row<'_, T>>,
+        order: impl FnMut(&rows::Row<'_, T>, &rows::Row<'_, T>) -> std::cmp::Ordering,
+    ) -> Option<Self> {
+        if rows.is_empty() {
+            return None;
+        }
+        // Rows in the order of the table's key cost the store a quarter less.
+        rows.sort_unstable_by(order);
+        let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+        let block = native::encode(columns, &rows);
+        // Bound to the bytes: a token with other data would be dropped as a success.
+        let token = hex(&Sha256::new().chain_update(what).chain_update(&block).finalize());
+        Some(Self {
+            what,
+            sql: format!("INSERT INTO {what} ({}) FORMAT Native", names.join(", ")),
+            block: block.into(),
+            rows: rows.len(),
+            token,
+        })
+    }
+
+    /// Rows in it.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Freezes the rows of one table of those snapshots that the table does not have; `None` when there are none.
+pub fn freeze<'a>(
+    table: Table,
+    snapshots: impl IntoIterator<Item = (&'a Snapshot, StoredIn)>,
+) -> Option<Frozen> {
+    let missing = snapshots.into_iter().filter(|(_, stored)| !stored.is_complete() && !stored.contains(table));
+    let missing = missing.map(|(snapshot, _)| snapshot);
+    let what = table.name();
+    match table {
+        Table::ProcessSamples => {
+            let rows = missing.flat_map(|s| s.samples.iter().map(move |row| (s, row))).collect();
+            Frozen::new(what, rows::PROCESS_SAMPLES, rows, rows::order_samples)
+        }
+        Table::ProcessExits => {
+            let rows = missing.flat_map(|s| s.exits.iter().map(move |row| (s, row))).collect();
+            Frozen::new(what, rows::PROCESS_EXITS, rows, rows::order_exits)
+        }
+        Table::Processes => {
+            let rows = missing.flat_map(|s| s.processes.iter().map(move |row| (s, row))).collect();
+            Frozen::new(what, rows::PROCESSES, rows, rows::order_processes)
+        }
+        Table::HostSamples => {
+            Frozen::new(what, rows::HOST_SAMPLES, missing.map(|s| (s, &())).collect(), rows::order_hosts)
+        }
+    }
+}
+
+/// Freezes one refused snapshot for the table of those that are set aside.
+#[must_use]
+pub fn freeze_set_aside(snapshot: &Snapshot, reason: &str) -> Option<Frozen> {
+    let reason = reason.to_owned();
+    Frozen::new("set_aside", rows::SET_ASIDE, vec![(snapshot, &reason)], |_, _| std::cmp::Ordering::Equal)
+}
+
+/// Freezes how far epochs are stored: the newest snapshot of each, and the number up to which all are stored.
+#[must_use]
+pub fn freeze_marks(marks: &[(Snapshot, u64)], now_ms: i64) -> Option<Frozen> {
+    let marks: Vec<_> = marks
+        .iter()
+        .map(|(snapshot, durable_seq)| {
+            (snapshot, rows::AgentMark { durable_seq: *durable_seq, updated_at_ms: now_ms })
+        })
+        .collect();
+    let rows = marks.iter().map(|(snapshot, mark)| (*snapshot, mark)).collect();
+    Frozen::new("agents", rows::AGENTS, rows, |a, b| a.0.agent.cmp(&b.0.agent))
+}
+
+/// The columns of every table that we write, with their types.
+pub(super) fn columns_written() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+    fn of<T>(columns: &[native::Column<T>]) -> Vec<(&'static str, &'static str)> {
+        columns.iter().map(|column| (column.name, column.value.type_name())).collect()
+    }
+    vec![
+        (Table::ProcessSamples.name(), of(rows::PROCESS_SAMPLES)),
+        (Table::ProcessExits.name(), of(rows::PROCESS_EXITS)),
+        (Table::Processes.name(), of(rows::PROCESSES)),
+        (Table::HostSamples.name(), of(rows::HOST_SAMPLES)),
+        ("set_aside", of(rows::SET_ASIDE)),
+        ("agents", of(rows::AGENTS)),
+    ]
+}
+
+/// A run of numbers without gaps that a table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    place: u8,
+    first: u64,
+    last: u64,
+}
+
+/// Which snapshots of an epoch the store holds: what a collector that takes an epoch over has to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    runs: Vec<Run>,
+}
+
+impl Ledger {
+    /// The tables that hold the snapshot with this number.
+    #[must_use]
+    pub fn stored_in(&self, seq: u64) -> StoredIn {
+        let mut stored = StoredIn::default();
+        for run in self.runs.iter().filter(|run| (run.first..=run.last).contains(&seq)) {
+            match Table::ALL.get(usize::from(run.place)) {
+                Some(table) => stored.insert(*table),
+                None => stored.set_aside(),
+            }
+        }
+        stored
+    }
+}
+
+impl Store {
+    /// Inserts a frozen block. Inserting it again is harmless within the deduplication window of the table.
+    ///
+    /// # Errors
+    /// When the store refused it or did not answer; in the latter case it may hold the rows or not.
+    pub async fn insert(&self, frozen: &Frozen) -> Result<(), StoreError> {
+        let mut insert = self
+            .client
+            .insert_formatted_with(frozen.sql.clone())
+            .with_setting("async_insert", "0")
+            .with_setting("insert_deduplicate", "1")
+            .with_setting("insert_deduplication_token", &frozen.token)
+            .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
+            .with_setting("max_execution_time", INSERT_TIMEOUT.as_secs().to_string())
+            .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
+        let sent = async {
+            insert.send(frozen.block.clone()).await?;
+            insert.end().await
+        };
+        sent.await.map_err(|error| StoreError::new(frozen.what, error))
+    }
+
+    /// Reads which snapshots of an epoch are stored, from one number on.
+    ///
+    /// # Errors
+    /// When the store refused the question or did not answer.
+    pub async fn ledger(&self, agent: AgentEpoch, from_seq: u64) -> Result<Ledger, StoreError> {
+        #[derive(clickhouse::Row, serde::Deserialize)]
+        struct RunRow {
+            place: u8,
+            first_seq: u64,
+            last_seq: u64,
+        }
+        let runs = self
+            .question(include_str!("../../queries/stored_seqs.sql"))
+            .param("agent_id", agent.agent_id.to_string())
+            .param("epoch", agent.epoch)
+            .param("from_seq", from_seq)
+            .fetch_all::<RunRow>()
+            .await
+            .map_err(|error| StoreError::new("stored_seqs", error))?;
+        let run = |row: RunRow| Run { place: row.place, first: row.first_seq, last: row.last_seq };
+        Ok(Ledger { runs: runs.into_iter().map(run).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixtures::{sample, snapshot};
+
+    #[test]
+    fn only_what_a_table_lacks_is_frozen() {
+        let (one, two) = (snapshot(1), snapshot(2));
+        let mut stored = StoredIn::default();
+        stored.insert(Table::ProcessSamples);
+        let both = || [(&one, stored), (&two, StoredIn::default())];
+        assert_eq!(freeze(Table::ProcessSamples, both()).unwrap().rows(), 1);
+        assert_eq!(freeze(Table::HostSamples, both()).unwrap().rows(), 2);
+        assert!(freeze(Table::ProcessExits, both()).is_none());
+        assert!(freeze(Table::ProcessSamples, [(&one, stored)]).is_none());
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_bytes() {
+        let token = |snapshot: &Snapshot| {
+            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())]).unwrap().token
+        };
+        let mut other = snapshot(1);
+        assert_eq!(token(&snapshot(1)), token(&other));
+        other.samples[0].cpu_time_ns += 1;
+        assert_ne!(token(&snapshot(1)), token(&other));
+    }
+
+    #[test]
+    fn the_order_of_arrival_does_not_reach_the_store() {
+        let (mut ab, mut ba) = (snapshot(1), snapshot(1));
+        ab.samples = vec![sample("a"), sample("b")];
+        ba.samples = vec![sample("b"), sample("a")];
+        let block = |snapshot: &Snapshot| {
+            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())]).unwrap().block
+        };
+        assert_eq!(block(&ab), block(&ba));
+    }
+
+    #[test]
+    fn a_ledger_knows_each_table_for_itself() {
+        let run = |place, first, last| Run { place, first, last };
+        let ledger = Ledger { runs: vec![run(0, 1, 5), run(3, 1, 3), run(4, 5, 5)] };
+        assert!(ledger.stored_in(3).is_complete());
+        assert!(!ledger.stored_in(4).is_complete() && ledger.stored_in(4).contains(Table::ProcessSamples));
+        assert!(ledger.stored_in(5).is_complete(), "set aside");
+        assert_eq!(ledger.stored_in(6), StoredIn::default());
+    }
+}

@@ -1,0 +1,227 @@
+//! Applies `schema/*.sql` once each, in order, and makes sure that the tables are those that we write.
+
+use sha2::{Digest as _, Sha256};
+use tracing::info;
+
+use super::{Store, StoreError, insert::columns_written};
+use crate::model::hex;
+
+/// A file of `schema/`.
+#[derive(Debug)]
+struct Migration {
+    number: u32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($number:literal $name:literal),* $(,)?) => {
+        &[$(Migration {
+            number: $number,
+            name: $name,
+            sql: include_str!(concat!("../../schema/", $name)),
+        }),*]
+    };
+}
+
+/// All migrations. A merged one never changes; the next thought is the next number.
+static MIGRATIONS: &[Migration] = migrations![
+    1 "0001_schema_migrations.sql",
+    2 "0002_process_samples.sql",
+    3 "0003_process_exits.sql",
+    4 "0004_processes.sql",
+    5 "0005_host_samples.sql",
+    6 "0006_agents.sql",
+    7 "0007_set_aside.sql",
+];
+
+impl Migration {
+    /// SHA-256 of the file, in hex.
+    fn checksum(&self) -> String {
+        hex(&Sha256::digest(self.sql))
+    }
+}
+
+/// How a database stands to the migrations of this collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Files that were applied.
+    pub applied: Vec<String>,
+    /// Files that are still to be applied, in order.
+    pub missing: Vec<String>,
+}
+
+#[derive(Debug, clickhouse::Row, serde::Deserialize)]
+struct AppliedRow {
+    number: u32,
+    file: String,
+    checksums: Vec<String>,
+}
+
+#[derive(Debug, clickhouse::Row, serde::Deserialize)]
+struct ColumnRow {
+    table: String,
+    name: String,
+    r#type: String,
+}
+
+impl Store {
+    /// Creates the database if it is missing and applies what was not applied; gives the names of the files that
+    /// were.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses a statement, or when an applied file has another checksum than ours.
+    pub async fn migrate(&self, now_ms: i64) -> Result<Vec<String>, StoreError> {
+        let what = "CREATE DATABASE";
+        self.server
+            .query_raw(include_str!("../../queries/create_database.sql"))
+            .param("database", &self.database)
+            .execute()
+            .await
+            .map_err(|error| StoreError::new(what, error))?;
+        let standing = self.standing().await?;
+        for migration in MIGRATIONS.iter().filter(|migration| standing.missing.iter().any(|m| m == migration.name)) {
+            self.client
+                .query_raw(migration.sql)
+                .execute()
+                .await
+                .map_err(|error| StoreError::new(migration.name, error))?;
+            self.client
+                .query_raw(include_str!("../../queries/record_migration.sql"))
+                .param("number", migration.number)
+                .param("name", migration.name)
+                .param("checksum", migration.checksum())
+                .param("applied_at_ms", now_ms)
+                .execute()
+                .await
+                .map_err(|error| StoreError::new("schema_migrations", error))?;
+            info!(migration = migration.name, "applied");
+        }
+        Ok(standing.missing)
+    }
+
+    /// Compares what was applied with what we have; changes nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer, or when an applied file has another checksum than ours.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
+        let tables = self.columns().await?;
+        let applied = if tables.iter().any(|column| column.table == "schema_migrations") {
+            self.client
+                .query_raw(include_str!("../../queries/applied_migrations.sql"))
+                .fetch_all::<AppliedRow>()
+                .await
+                .map_err(|error| StoreError::new("applied_migrations", error))?
+        } else {
+            Vec::new()
+        };
+        compare(&applied)
+    }
+
+    /// Makes sure that every column we write is there with its type: the store drops unknown columns of a block
+    /// without a word.
+    ///
+    /// # Errors
+    /// When the store does not answer, or a column is missing or of another type.
+    pub async fn check_columns(&self) -> Result<(), StoreError> {
+        let columns = self.columns().await?;
+        for (table, written) in columns_written() {
+            for (name, kind) in written {
+                let column = columns.iter().find(|column| column.table == table && column.name == name);
+                match column {
+                    Some(column) if column.r#type == kind => {}
+                    Some(column) => {
+                        return Err(StoreError::Schema(format!(
+                            "column {table}.{name} is {} in the store but this collector writes {kind}: undo the \
+                             change, or run the collector that made it",
+                            column.r#type
+                        )));
+                    }
+                    None => {
+                        return Err(StoreError::Schema(format!(
+                            "column {table}.{name} is missing in the store: run procscope-collector migrate, and \
+                             add the column again if somebody dropped it"
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn columns(&self) -> Result<Vec<ColumnRow>, StoreError> {
+        self.server
+            .query_raw(include_str!("../../queries/tables.sql"))
+            .param("database", &self.database)
+            .fetch_all::<ColumnRow>()
+            .await
+            .map_err(|error| StoreError::new("system.columns", error))
+    }
+}
+
+fn compare(applied: &[AppliedRow]) -> Result<Standing, StoreError> {
+    let mut standing = Standing { applied: Vec::new(), missing: Vec::new() };
+    for migration in MIGRATIONS {
+        let name = migration.name.to_owned();
+        let Some(row) = applied.iter().find(|row| row.number == migration.number) else {
+            standing.missing.push(name);
+            continue;
+        };
+        let ours = migration.checksum();
+        if row.checksums.iter().any(|theirs| *theirs != ours) {
+            return Err(StoreError::Schema(format!(
+                "migration {name} was applied to this database with another text (checksum {}, ours {ours}): run \
+                 the collector that belongs to the database, or give this one a database of its own",
+                row.checksums.join(" and "),
+            )));
+        }
+        standing.applied.push(name);
+    }
+    for row in applied.iter().filter(|row| MIGRATIONS.iter().all(|migration| migration.number != row.number)) {
+        // A newer collector was here. What it added does not disturb us; `check_columns` has the last word.
+        info!(migration = row.file, "the database knows a newer migration");
+    }
+    Ok(standing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(number: u32, checksum: &str) -> AppliedRow {
+        AppliedRow { number, file: String::new(), checksums: vec![checksum.to_owned()] }
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_files_and_rise_by_one() {
+        for (number, migration) in (1..).zip(MIGRATIONS) {
+            assert_eq!(migration.number, number);
+            assert!(migration.name.starts_with(&format!("{number:04}_")), "{}", migration.name);
+            assert!(migration.sql.starts_with("-- "), "{} opens with its reasons", migration.name);
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_a_migration() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/schema")).unwrap().count();
+        assert_eq!(files, MIGRATIONS.len());
+    }
+
+    #[test]
+    fn what_was_not_applied_is_missing() {
+        let standing = compare(&[row(1, &MIGRATIONS[0].checksum())]).unwrap();
+        assert_eq!(standing.applied, ["0001_schema_migrations.sql"]);
+        assert_eq!(standing.missing.len(), MIGRATIONS.len() - 1);
+    }
+
+    #[test]
+    fn a_changed_migration_is_refused_by_name() {
+        let line = compare(&[row(2, "0000")]).unwrap_err().to_string();
+        assert!(line.contains("0002_process_samples.sql"), "{line}");
+    }
+
+    #[test]
+    fn a_newer_database_is_accepted() {
+        assert_eq!(compare(&[row(9_999, "?")]).unwrap().missing.len(), MIGRATIONS.len());
+    }
+}

@@ -1,0 +1,406 @@
+//! One function for each question in `queries/`. Values are bound, never put into the text.
+
+use clickhouse::{Row, RowOwned, RowRead, query::Query};
+use serde::Deserialize;
+
+use super::{Store, StoreError};
+use crate::model::TimeRange;
+
+/// The newest interval of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/newest_per_host.sql")]
+pub struct NewestRow {
+    pub host: String,
+    pub newest_ms: i64,
+    pub newest_interval_ns: u64,
+}
+
+/// The end of one interval and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/interval_ends.sql")]
+pub struct IntervalRow {
+    pub time_ms: i64,
+    pub interval_ns: u64,
+}
+
+/// What one host observed of a range.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/coverage.sql")]
+pub struct CoverageRow {
+    pub host: String,
+    pub observed_ns: u64,
+    pub longest_interval_ns: u64,
+    pub loss_reasons: Vec<String>,
+    pub loss_counts: Vec<u64>,
+    pub sources: Vec<String>,
+}
+
+/// What is asked of a top.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopFilter {
+    /// The range.
+    pub range: TimeRange,
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// What to rank by: `cpu`, `memory`, `peak_memory`, `runqueue`, `faults`, `switches`.
+    pub metric: &'static str,
+    /// Greatest number of rows.
+    pub limit: u32,
+    /// Part of the name, without regard to case; empty: all.
+    pub name_contains: String,
+    /// Begin of the name; empty: all.
+    pub name_prefix: String,
+    /// RE2 expression for the name; empty: all.
+    pub name_regex: String,
+}
+
+/// A process over a range.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_processes.sql")]
+pub struct ProcessRow {
+    pub name: String,
+    pub host: String,
+    pub process_id: String,
+    pub pid: u32,
+    pub parent_pid: u32,
+    pub start_time_ms: i64,
+    pub uid: u32,
+    pub container_id: String,
+    pub kernel_thread: bool,
+    pub exited: bool,
+    pub avg_cpu_percent: f64,
+    pub cpu_seconds: f64,
+    pub cpu_time_ns: u64,
+    pub avg_memory_mb: Option<f64>,
+    pub peak_memory_mb: Option<f64>,
+    pub avg_num_procs: f64,
+    pub runqueue_seconds: Option<f64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub threads: u32,
+    pub last_time_ms: i64,
+    pub rss_bytes: Option<u64>,
+}
+
+/// A group over a range.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_groups.sql")]
+pub struct GroupRow {
+    pub name: String,
+    pub member_hosts: Vec<String>,
+    pub avg_cpu_percent: f64,
+    pub cpu_seconds: f64,
+    pub avg_memory_mb: Option<f64>,
+    pub peak_memory_mb: Option<f64>,
+    pub avg_num_procs: f64,
+    pub runqueue_seconds: Option<f64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub threads: u32,
+    pub last_time_ms: i64,
+    pub rss_bytes: Option<u64>,
+}
+
+/// What a process was started as.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/process_infos.sql")]
+pub struct InfoRow {
+    pub id: String,
+    pub exe: String,
+    pub cmdline: String,
+}
+
+/// Which history is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryFilter {
+    /// The range.
+    pub range: TimeRange,
+    /// Length of a step.
+    pub step_ms: i64,
+    /// The host.
+    pub host: String,
+    /// One process; empty: all of the name.
+    pub process_id: String,
+    /// Exact name; empty when a process is named.
+    pub name: String,
+    /// Length of the longest interval, so that one that ends after the range is found.
+    pub longest_interval_ns: u64,
+}
+
+/// One step of a history.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/history.sql")]
+pub struct StepRow {
+    pub step: u64,
+    pub seen: u8,
+    pub avg_cpu_percent: f64,
+    pub cpu_seconds: f64,
+    pub avg_memory_mb: Option<f64>,
+    pub peak_memory_mb: Option<f64>,
+    pub avg_num_procs: f64,
+    pub runqueue_seconds: Option<f64>,
+    pub threads: Option<u32>,
+    pub cpu_time_ns: Option<u64>,
+}
+
+/// Which exits are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExitFilter {
+    /// The range of end times.
+    pub range: TimeRange,
+    /// Empty: all.
+    pub hosts: Vec<String>,
+    /// Exact name; empty: all.
+    pub name: String,
+    /// One process; empty: all.
+    pub process_id: String,
+    /// 0: all.
+    pub max_lifetime_ns: u64,
+    /// Only non-zero codes and signals.
+    pub failed: bool,
+    /// End time and process id of the last exit of the page before.
+    pub before: Option<(i64, String)>,
+    /// Greatest number of rows.
+    pub limit: u32,
+}
+
+/// A process that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/exits.sql")]
+pub struct ExitRow {
+    pub id: String,
+    pub exec_generation: u32,
+    pub host_name: String,
+    pub command: String,
+    pub pid: u32,
+    pub parent_pid: u32,
+    pub uid: u32,
+    pub start_time_ms: i64,
+    pub end_time_ms: i64,
+    pub lifetime_ns: u64,
+    pub cpu_time_ns: u64,
+    pub peak_rss_bytes: Option<u64>,
+    pub exit_code: Option<u32>,
+    pub exit_signal: Option<u32>,
+    pub oom_killed: Option<bool>,
+    pub container: String,
+    pub runqueue_ns: Option<u64>,
+    pub voluntary_switches: Option<u64>,
+    pub involuntary_switches: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
+    pub exe: String,
+}
+
+/// A host as its newest snapshot describes it.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/hosts.sql")]
+pub struct HostRow {
+    pub name: String,
+    pub newest_agent_id: String,
+    pub last_seen_ms: i64,
+    pub newest_interval_ns: u64,
+    pub newest_agent_version: String,
+    pub newest_kernel_release: String,
+    pub newest_architecture: String,
+    pub newest_cpus: Option<u32>,
+    pub newest_memory_total_bytes: Option<u64>,
+    pub newest_memory_available_bytes: Option<u64>,
+    pub newest_processes: Option<u32>,
+    pub newest_threads: Option<u32>,
+    pub newest_cpu_percent: Option<f64>,
+    pub agents: u64,
+    pub agent_cpu_percent: Option<f64>,
+    pub newest_agent_rss_bytes: Option<u64>,
+}
+
+/// Where the CPU time of a host went.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/audit.sql")]
+pub struct AuditRow {
+    pub name: String,
+    pub newest_cpus: Option<u32>,
+    pub sum_wall_ns: Option<u64>,
+    pub sum_process_ns: Option<u64>,
+    pub sum_kthread_ns: Option<u64>,
+    pub sum_idle_ns: Option<u64>,
+    pub sum_iowait_ns: Option<u64>,
+    pub sum_irq_ns: Option<u64>,
+    pub sum_softirq_ns: Option<u64>,
+    pub sum_steal_ns: Option<u64>,
+    pub any_interrupts_in_tasks: Option<bool>,
+    pub sum_residual_ns: Option<i64>,
+    pub sum_lost_events: Option<u64>,
+    pub sum_torn_reads: Option<u64>,
+    pub snapshots: u64,
+}
+
+type Answer<T> = Result<Vec<T>, StoreError>;
+
+async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
+    query.fetch_all::<T>().await.map_err(|error| StoreError::new(what, error))
+}
+
+impl Store {
+    /// The newest interval of each host that ends within (`from_ms`, `to_ms`].
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn newest_per_host(&self, from_ms: i64, to_ms: i64, hosts: &[String]) -> Answer<NewestRow> {
+        let query = self
+            .question(include_str!("../../queries/newest_per_host.sql"))
+            .param("from_ms", from_ms)
+            .param("to_ms", to_ms)
+            .param("hosts", hosts);
+        all("newest_per_host", query).await
+    }
+
+    /// The ends of the last intervals of a host within (`from_ms`, `to_ms`], newest first.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn interval_ends(&self, host: &str, from_ms: i64, to_ms: i64, limit: u32) -> Answer<IntervalRow> {
+        let query = self
+            .question(include_str!("../../queries/interval_ends.sql"))
+            .param("from_ms", from_ms)
+            .param("to_ms", to_ms)
+            .param("host", host)
+            .param("limit", limit);
+        all("interval_ends", query).await
+    }
+
+    /// What each host observed of a range; hosts last seen between `before_ms` and its start come with nothing.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn coverage(&self, range: TimeRange, before_ms: i64, hosts: &[String]) -> Answer<CoverageRow> {
+        let query = ranged(self.question(include_str!("../../queries/coverage.sql")), range)
+            .param("before_ms", before_ms)
+            .param("hosts", hosts);
+        all("coverage", query).await
+    }
+
+    /// The processes that used most.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn top_processes(&self, filter: &TopFilter) -> Answer<ProcessRow> {
+        let query = ranged(self.question(include_str!("../../queries/top_processes.sql")), filter.range)
+            .param("hosts", &filter.hosts)
+            .param("metric", filter.metric)
+            .param("limit", filter.limit)
+            .param("name_contains", &filter.name_contains);
+        all("top_processes", query).await
+    }
+
+    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<GroupRow> {
+        let query = ranged(self.question(include_str!("../../queries/top_groups.sql")), filter.range)
+            .param("hosts", &filter.hosts)
+            .param("metric", filter.metric)
+            .param("limit", filter.limit)
+            .param("group_by", group_by)
+            .param("name_contains", &filter.name_contains)
+            .param("name_prefix", &filter.name_prefix)
+            .param("name_regex", &filter.name_regex);
+        all("top_groups", query).await
+    }
+
+    /// What processes were started as.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn process_infos(&self, process_ids: &[String]) -> Answer<InfoRow> {
+        let query = self
+            .question(include_str!("../../queries/process_infos.sql"))
+            .param("process_ids", process_ids);
+        all("process_infos", query).await
+    }
+
+    /// The host on which a process ran; `None` when nobody ever heard of it.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn process_host(&self, process_id: &str, range: TimeRange) -> Result<Option<String>, StoreError> {
+        let query = ranged(self.question(include_str!("../../queries/process_host.sql")), range)
+            .param("process_id", process_id);
+        Ok(all::<String>("process_host", query).await?.pop())
+    }
+
+    /// A process or a name over time: the steps of which something is known.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn history(&self, filter: &HistoryFilter) -> Answer<StepRow> {
+        let longest_ms = i64::try_from(filter.longest_interval_ns.div_ceil(1_000_000)).unwrap_or(0);
+        let query = ranged(self.question(include_str!("../../queries/history.sql")), filter.range)
+            .param("after_ms", filter.range.end_ms + longest_ms)
+            .param("step_ms", filter.step_ms)
+            .param("host", &filter.host)
+            .param("process_id", &filter.process_id)
+            .param("name", &filter.name);
+        all("history", query).await
+    }
+
+    /// One page of the processes that ended, newest first.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn exits(&self, filter: &ExitFilter) -> Answer<ExitRow> {
+        let (before_ms, before_id) = filter.before.clone().unwrap_or_default();
+        let query = exits_of(self.question(include_str!("../../queries/exits.sql")), filter)
+            .param("before_ms", before_ms)
+            .param("before_id", before_id)
+            .param("limit", filter.limit);
+        all("exits", query).await
+    }
+
+    /// How many exits all pages have together.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn exits_total(&self, filter: &ExitFilter) -> Result<u64, StoreError> {
+        let query = exits_of(self.question(include_str!("../../queries/exits_total.sql")), filter);
+        Ok(all::<u64>("exits_total", query).await?.pop().unwrap_or(0))
+    }
+
+    /// Hosts that sent something within a range.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn hosts(&self, range: TimeRange, limit: u32) -> Answer<HostRow> {
+        let query = ranged(self.question(include_str!("../../queries/hosts.sql")), range).param("limit", limit);
+        all("hosts", query).await
+    }
+
+    /// The sums of the audits within a range.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn audit(&self, range: TimeRange, hosts: &[String], limit: u32) -> Answer<AuditRow> {
+        let query = ranged(self.question(include_str!("../../queries/audit.sql")), range)
+            .param("hosts", hosts)
+            .param("limit", limit);
+        all("audit", query).await
+    }
+}
+
+fn ranged(query: Query, range: TimeRange) -> Query {
+    query.param("start_ms", range.start_ms).param("end_ms", range.end_ms)
+}
+
+fn exits_of(query: Query, filter: &ExitFilter) -> Query {
+    ranged(query, filter.range)
+        .param("hosts", &filter.hosts)
+        .param("name", &filter.name)
+        .param("process_id", &filter.process_id)
+        .param("max_lifetime_ns", filter.max_lifetime_ns)
+        .param("failed", filter.failed)
+}

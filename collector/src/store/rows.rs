@@ -1,0 +1,231 @@
+//! One table each: its columns and its sort key. The names are those of `schema/`.
+
+use std::cmp::Ordering;
+
+use crate::{
+    model::{HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Snapshot},
+    store::native::{Column, Value},
+};
+
+/// A table that snapshots are written to, in the order of writing: a snapshot with a row in the last is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// One row a process and interval.
+    ProcessSamples,
+    /// One row a process that ended.
+    ProcessExits,
+    /// Descriptions of processes.
+    Processes,
+    /// One row a snapshot, always.
+    HostSamples,
+}
+
+impl Table {
+    /// All tables, in the order of writing.
+    pub const ALL: [Self; 4] = [Self::ProcessSamples, Self::ProcessExits, Self::Processes, Self::HostSamples];
+
+    /// Name in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ProcessSamples => "process_samples",
+            Self::ProcessExits => "process_exits",
+            Self::Processes => "processes",
+            Self::HostSamples => "host_samples",
+        }
+    }
+}
+
+macro_rules! column {
+    ($name:ident, $kind:ident, $get:expr) => {
+        Column { name: stringify!($name), value: Value::$kind($get) }
+    };
+}
+
+/// The columns that name snapshot and process; each row type has an `identity`.
+macro_rules! with_identity {
+    ($($column:expr),* $(,)?) => {
+        &[
+            column!(agent_id, Uuid, |s, _| s.agent.agent_id),
+            column!(epoch, U64, |s, _| s.agent.epoch),
+            column!(seq, U64, |s, _| s.seq),
+            column!(host, Word, |s, _| &s.host),
+            column!(time, Time, |s, _| s.time_ms),
+            column!(received_at, Time, |s, _| s.received_at_ms),
+            column!(process_id, Uuid, |_, r| r.identity.process_id),
+            column!(exec_generation, U32, |_, r| r.identity.exec_generation),
+            column!(pid, U32, |_, r| r.identity.pid),
+            column!(parent_pid, U32, |_, r| r.identity.parent_pid),
+            column!(start_boottime_ns, U64, |_, r| r.identity.start_boottime_ns),
+            column!(start_time, Time, |_, r| r.identity.start_time_ms),
+            column!(name, Word, |_, r| &r.identity.name),
+            column!(uid, U32, |_, r| r.identity.uid),
+            column!(container_id, Word, |_, r| &r.identity.container_id),
+            $($column),*
+        ]
+    };
+}
+
+pub(crate) static PROCESS_SAMPLES: &[Column<ProcessSample>] = with_identity![
+    column!(interval_ns, U64, |s, _| s.interval_ns),
+    column!(kernel_thread, Bool, |_, r| r.kernel_thread),
+    column!(exited, Bool, |_, r| r.exited),
+    column!(first_seen, Bool, |_, r| r.first_seen),
+    column!(cpu_time_ns, U64, |_, r| r.cpu_time_ns),
+    column!(cpu_time_ns_delta, U64, |_, r| r.cpu_time_ns_delta),
+    column!(rss_bytes, MaybeU64, |_, r| r.rss_bytes),
+    column!(peak_rss_bytes, MaybeU64, |_, r| r.peak_rss_bytes),
+    column!(lifetime_peak_rss_bytes, MaybeU64, |_, r| r.lifetime_peak_rss_bytes),
+    column!(threads, U32, |_, r| r.threads),
+    column!(runqueue_ns_delta, MaybeU64, |_, r| r.runqueue_ns_delta),
+    column!(voluntary_switches_delta, MaybeU64, |_, r| r.voluntary_switches_delta),
+    column!(involuntary_switches_delta, MaybeU64, |_, r| r.involuntary_switches_delta),
+    column!(minor_faults_delta, MaybeU64, |_, r| r.minor_faults_delta),
+    column!(major_faults_delta, MaybeU64, |_, r| r.major_faults_delta),
+    column!(source, Word, |s, _| s.source.as_str()),
+];
+
+pub(crate) static PROCESS_EXITS: &[Column<ProcessExit>] = with_identity![
+    column!(end_time, Time, |_, r| r.end_time_ms),
+    column!(exe, Text, |_, r| r.exe.as_bytes()),
+    column!(lifetime_ns, U64, |_, r| r.lifetime_ns),
+    column!(cpu_time_ns, U64, |_, r| r.cpu_time_ns),
+    column!(peak_rss_bytes, MaybeU64, |_, r| r.peak_rss_bytes),
+    column!(exit_code, MaybeU32, |_, r| r.exit_code),
+    column!(exit_signal, MaybeU32, |_, r| r.exit_signal),
+    column!(oom_killed, MaybeBool, |_, r| r.oom_killed),
+    column!(runqueue_ns, MaybeU64, |_, r| r.runqueue_ns),
+    column!(voluntary_switches, MaybeU64, |_, r| r.voluntary_switches),
+    column!(involuntary_switches, MaybeU64, |_, r| r.involuntary_switches),
+    column!(minor_faults, MaybeU64, |_, r| r.minor_faults),
+    column!(major_faults, MaybeU64, |_, r| r.major_faults),
+    column!(source, Word, |s, _| s.source.as_str()),
+];
+
+pub(crate) static PROCESSES: &[Column<ProcessInfo>] = with_identity![
+    column!(exe, Text, |_, r| r.exe.as_bytes()),
+    column!(cmdline, Text, |_, r| r.cmdline.as_bytes()),
+    column!(cgroup, Text, |_, r| r.cgroup.as_bytes()),
+    column!(kernel_thread, Bool, |_, r| r.kernel_thread),
+];
+
+/// Reads a field of the audit, `None` when there was none.
+macro_rules! audit {
+    ($name:ident, $kind:ident, $get:expr) => {
+        column!($name, $kind, |s, ()| s.audit.as_ref().and_then($get))
+    };
+}
+
+/// Reads a field of the host's description, `None` when there was none.
+macro_rules! info {
+    ($name:ident, $kind:ident, $get:expr) => {
+        column!($name, $kind, |s, ()| s.host_info.as_ref().and_then($get))
+    };
+}
+
+/// One row a snapshot: the row itself is empty, everything stands in the snapshot.
+pub(crate) static HOST_SAMPLES: &[Column<()>] = &[
+    column!(agent_id, Uuid, |s, ()| s.agent.agent_id),
+    column!(epoch, U64, |s, ()| s.agent.epoch),
+    column!(seq, U64, |s, ()| s.seq),
+    column!(host, Word, |s, ()| &s.host),
+    column!(boot_id, Uuid, |s, ()| s.boot_id),
+    column!(time, Time, |s, ()| s.time_ms),
+    column!(received_at, Time, |s, ()| s.received_at_ms),
+    column!(interval_ns, U64, |s, ()| s.interval_ns),
+    column!(source, Word, |s, ()| s.source.as_str()),
+    column!(samples, U32, |s, ()| u32::try_from(s.samples.len()).unwrap_or(u32::MAX)),
+    column!(exits, U32, |s, ()| u32::try_from(s.exits.len()).unwrap_or(u32::MAX)),
+    column!(cpus, MaybeU32, |s, ()| s.audit.map(|a| a.cpus).or(s.host_info.as_ref().map(|h| h.cpus))),
+    audit!(wall_ns, MaybeU64, |a: &HostAudit| Some(a.wall_ns)),
+    audit!(process_ns, MaybeU64, |a: &HostAudit| Some(a.process_ns)),
+    audit!(kthread_ns, MaybeU64, |a: &HostAudit| Some(a.kthread_ns)),
+    audit!(idle_ns, MaybeU64, |a: &HostAudit| Some(a.idle_ns)),
+    audit!(iowait_ns, MaybeU64, |a: &HostAudit| a.iowait_ns),
+    audit!(irq_ns, MaybeU64, |a: &HostAudit| a.irq_ns),
+    audit!(softirq_ns, MaybeU64, |a: &HostAudit| a.softirq_ns),
+    audit!(steal_ns, MaybeU64, |a: &HostAudit| a.steal_ns),
+    audit!(interrupts_in_tasks, MaybeBool, |a: &HostAudit| Some(a.interrupts_in_tasks)),
+    audit!(residual_ns, MaybeI64, |a: &HostAudit| Some(a.residual_ns)),
+    audit!(lost_events, MaybeU64, |a: &HostAudit| Some(a.lost_events)),
+    audit!(torn_reads, MaybeU64, |a: &HostAudit| Some(a.torn_reads)),
+    column!(agent_version, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.agent_version)),
+    column!(kernel_release, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.kernel_release)),
+    column!(architecture, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.architecture)),
+    info!(memory_total_bytes, MaybeU64, |h: &HostInfo| Some(h.memory_total_bytes)),
+    info!(memory_available_bytes, MaybeU64, |h: &HostInfo| h.memory_available_bytes),
+    info!(processes, MaybeU32, |h: &HostInfo| Some(h.processes)),
+    info!(threads, MaybeU32, |h: &HostInfo| Some(h.threads)),
+    column!(agent_cpu_time_ns_delta, MaybeU64, |s, ()| s.agent_cost.map(|c| c.cpu_time_ns_delta)),
+    column!(agent_rss_bytes, MaybeU64, |s, ()| s.agent_cost.map(|c| c.rss_bytes)),
+    column!(agent_drain_ns, MaybeU64, |s, ()| s.agent_cost.map(|c| c.drain_ns)),
+    column!(agent_events, MaybeU64, |s, ()| s.agent_cost.map(|c| c.events)),
+    column!(agent_queue_len, MaybeU64, |s, ()| s.agent_cost.map(|c| c.queue_len)),
+    column!(losses, Counts, |s, ()| &s.losses),
+];
+
+/// A snapshot that the store refused for good: the row is the reason.
+pub(crate) static SET_ASIDE: &[Column<String>] = &[
+    column!(agent_id, Uuid, |s, _| s.agent.agent_id),
+    column!(epoch, U64, |s, _| s.agent.epoch),
+    column!(seq, U64, |s, _| s.seq),
+    column!(host, Word, |s, _| &s.host),
+    column!(time, Time, |s, _| s.time_ms),
+    column!(reason, Text, |_, reason| reason.as_bytes()),
+    column!(snapshot, Text, |s, _| &s.encoded),
+    column!(received_at, Time, |s, _| s.received_at_ms),
+];
+
+/// How far an epoch is stored; the row of table `agents`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentMark {
+    /// Every snapshot up to and with this one is stored.
+    pub(crate) durable_seq: u64,
+    /// When the row was written.
+    pub(crate) updated_at_ms: i64,
+}
+
+pub(crate) static AGENTS: &[Column<AgentMark>] = &[
+    column!(agent_id, Uuid, |s, _| s.agent.agent_id),
+    column!(epoch, U64, |s, _| s.agent.epoch),
+    column!(host, Word, |s, _| &s.host),
+    column!(agent_version, Word, |s, _| s.host_info.as_ref().map_or("", |h| &h.agent_version)),
+    column!(durable_seq, U64, |_, m| m.durable_seq),
+    column!(time, Time, |s, _| s.time_ms),
+    column!(updated_at, Time, |_, m| m.updated_at_ms),
+];
+
+/// A row: an item and the snapshot it came with.
+pub(crate) type Row<'a, T> = (&'a Snapshot, &'a T);
+
+fn by_hour_host_name(a: (&Snapshot, i64, &ProcessIdentity), b: (&Snapshot, i64, &ProcessIdentity)) -> Ordering {
+    const MS_PER_HOUR: i64 = 3_600_000;
+    (a.1.div_euclid(MS_PER_HOUR), &a.0.host, &a.2.name).cmp(&(b.1.div_euclid(MS_PER_HOUR), &b.0.host, &b.2.name))
+}
+
+/// The sort key of `process_samples`.
+pub(crate) fn order_samples(a: &Row<'_, ProcessSample>, b: &Row<'_, ProcessSample>) -> Ordering {
+    let (x, y) = (&a.1.identity, &b.1.identity);
+    by_hour_host_name((a.0, a.0.time_ms, x), (b.0, b.0.time_ms, y)).then_with(|| {
+        (x.pid, x.start_boottime_ns, a.0.time_ms).cmp(&(y.pid, y.start_boottime_ns, b.0.time_ms))
+    })
+}
+
+/// The sort key of `process_exits`.
+pub(crate) fn order_exits(a: &Row<'_, ProcessExit>, b: &Row<'_, ProcessExit>) -> Ordering {
+    by_hour_host_name((a.0, a.1.end_time_ms, &a.1.identity), (b.0, b.1.end_time_ms, &b.1.identity)).then_with(|| {
+        (a.1.end_time_ms, a.1.identity.process_id).cmp(&(b.1.end_time_ms, b.1.identity.process_id))
+    })
+}
+
+/// The sort key of `processes`.
+pub(crate) fn order_processes(a: &Row<'_, ProcessInfo>, b: &Row<'_, ProcessInfo>) -> Ordering {
+    let key = |row: &Row<'_, ProcessInfo>| (row.1.identity.process_id, row.1.identity.exec_generation);
+    key(a).cmp(&key(b))
+}
+
+/// The sort key of `host_samples`.
+pub(crate) fn order_hosts(a: &Row<'_, ()>, b: &Row<'_, ()>) -> Ordering {
+    let key = |row: &Row<'_, ()>| (row.0.time_ms.div_euclid(3_600_000), row.0.host.clone(), row.0.time_ms);
+    key(a).cmp(&key(b))
+}

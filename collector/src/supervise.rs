@@ -1,0 +1,87 @@
+//! Watches the store: brings its tables up to date at start, and says whether it answers.
+
+use std::{sync::Arc, time::Duration};
+
+use procscope_proto::v1::{ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer};
+use tokio::sync::watch;
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{info, warn};
+
+use crate::{
+    api::grpc::Grpc,
+    clock,
+    ingest::Ingest,
+    self_stats::SelfStats,
+    store::{Store, StoreError},
+};
+
+/// How often a store that does not answer is asked again.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// How often we say what we wait for.
+const SAY_EVERY: u32 = 6;
+
+/// How often a store that answered is asked whether it still does.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a probe may take.
+const PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// Waits for the store, migrates it, and keeps `ready` true to its state.
+pub(crate) async fn keep_ready(store: Store, url: String, stats: Arc<SelfStats>, ready: watch::Sender<bool>) {
+    let mut tries: u32 = 0;
+    while let Err(error) = prepare(&store).await {
+        if tries.is_multiple_of(SAY_EVERY) {
+            warn!(store = url, error = error.chain(), "waiting for the store; see --store-url and procscope-collector check");
+        }
+        tries = tries.wrapping_add(1);
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+    info!(store = url, "the store is ready");
+    set(&stats, &ready, true);
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let answered = match tokio::time::timeout(PROBE_MAX, store.version()).await {
+            Ok(Ok(_version)) => true,
+            Ok(Err(error)) => {
+                if *ready.borrow() {
+                    warn!(store = url, error = error.chain(), "the store does not answer");
+                }
+                false
+            }
+            Err(_elapsed) => false,
+        };
+        set(&stats, &ready, answered);
+    }
+}
+
+fn set(stats: &SelfStats, ready: &watch::Sender<bool>, now: bool) {
+    stats.store_ready(now);
+    ready.send_if_modified(|was| std::mem::replace(was, now) != now);
+}
+
+async fn prepare(store: &Store) -> Result<(), StoreError> {
+    store.migrate(clock::now_ms()).await?;
+    store.check_columns().await
+}
+
+/// Tells health checks what `ready` says, service by service.
+pub(crate) async fn report_health(health: HealthReporter, mut ready: watch::Receiver<bool>) {
+    loop {
+        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        health.set_service_status("", status).await;
+        match status {
+            ServingStatus::Serving => {
+                health.set_serving::<IngestServiceServer<Ingest>>().await;
+                health.set_serving::<QueryServiceServer<Grpc>>().await;
+            }
+            _ => {
+                health.set_not_serving::<IngestServiceServer<Ingest>>().await;
+                health.set_not_serving::<QueryServiceServer<Grpc>>().await;
+            }
+        }
+        if ready.changed().await.is_err() {
+            return;
+        }
+    }
+}
