@@ -9,7 +9,7 @@ use std::{
     slice,
 };
 
-use crate::{exception::Exception, policy::Class};
+use crate::{exception::Exception, policy::Class, stats::Stats};
 
 /// A query parameter: its name and its value, as the client sent them.
 pub type Param = (String, String);
@@ -18,6 +18,21 @@ type RawConnection = *mut c_void;
 type RawResult = *mut c_void;
 type RawInsert = *mut c_void;
 type Bytes = *const c_char;
+
+/// The functions that begin a statement all take: connection, text, format, and the parameters' names and values,
+/// everything with its length.
+type Begin = unsafe extern "C" fn(
+    RawConnection,
+    Bytes,
+    usize,
+    Bytes,
+    usize,
+    *const Bytes,
+    *const usize,
+    *const Bytes,
+    *const usize,
+    usize,
+) -> *mut c_void;
 
 /// `chdb_query_analysis_v1` of chdb.h.
 #[repr(C)]
@@ -33,10 +48,11 @@ const RAW_ANALYSIS_BYTES: u32 = 16;
 const _: () = assert!(size_of::<RawAnalysis>() == 16, "no implicit padding");
 
 macro_rules! functions {
-    ($($name:ident: fn($($argument:ty),*) $(-> $answer:ty)?;)*) => {
+    ([$($begin:ident),*] $($name:ident: fn($($argument:ty),*) $(-> $answer:ty)?;)*) => {
         /// The C functions of chdb.h that we use, looked up once.
         struct Functions {
             $($name: unsafe extern "C" fn($($argument),*) $(-> $answer)?,)*
+            $($begin: Begin,)*
         }
 
         impl Functions {
@@ -50,6 +66,11 @@ macro_rules! functions {
                         }?;
                         *symbol
                     },)*
+                    $($begin: {
+                        // SAFETY: as above.
+                        let symbol = unsafe { library.get::<Begin>(stringify!($begin)) }?;
+                        *symbol
+                    },)*
                 })
             }
         }
@@ -57,16 +78,14 @@ macro_rules! functions {
 }
 
 functions! {
+    [chdb_query_with_params_n, chdb_stream_query_with_params_n, chdb_stream_insert_with_params_n]
     chdb_version: fn() -> Bytes;
     chdb_set_signal_handlers_enabled: fn(c_int);
     chdb_connect: fn(c_int, *mut *mut c_char) -> *mut RawConnection;
     chdb_close_conn: fn(*mut RawConnection);
-    chdb_query_with_params_n: fn(RawConnection, Bytes, usize, Bytes, usize, *const Bytes, *const usize, *const Bytes, *const usize, usize) -> RawResult;
-    chdb_stream_query_with_params_n: fn(RawConnection, Bytes, usize, Bytes, usize, *const Bytes, *const usize, *const Bytes, *const usize, usize) -> RawResult;
     chdb_stream_fetch_result: fn(RawConnection, RawResult) -> RawResult;
     chdb_stream_cancel_query: fn(RawConnection, RawResult);
     chdb_destroy_query_result: fn(RawResult);
-    chdb_stream_insert_with_params_n: fn(RawConnection, Bytes, usize, Bytes, usize, *const Bytes, *const usize, *const Bytes, *const usize, usize) -> RawInsert;
     chdb_stream_append: fn(RawInsert, *const c_void, usize) -> c_int;
     chdb_stream_done: fn(RawInsert) -> RawResult;
     chdb_stream_insert_error: fn(RawInsert) -> Bytes;
@@ -201,29 +220,38 @@ impl Connection {
         }
     }
 
-    /// Runs a statement and holds its whole answer.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub fn query(&mut self, text: &[u8], format: &str, params: &[Param]) -> Result<Answer<'_>, Exception> {
-        let params = Params::new(params);
-        // SAFETY: every pointer and length comes from a slice that lives until the call returns; `&mut self` keeps
-        // other statements off this connection.
-        let result = unsafe {
-            (self.chdb.functions.chdb_query_with_params_n)(
+    /// Begins a statement; the engine copies everything it needs before it answers.
+    fn begin(&mut self, function: Begin, text: &[u8], format: &str, params: &[Param]) -> *mut c_void {
+        let bytes = |text: &String| text.as_ptr().cast();
+        let names: Vec<Bytes> = params.iter().map(|(name, _)| bytes(name)).collect();
+        let name_lengths: Vec<_> = params.iter().map(|(name, _)| name.len()).collect();
+        let values: Vec<Bytes> = params.iter().map(|(_, value)| bytes(value)).collect();
+        let value_lengths: Vec<_> = params.iter().map(|(_, value)| value.len()).collect();
+        // SAFETY: `function` is one of the three of this type in `Functions`; every pointer comes with its length
+        // from a slice that lives until the call returns; `&mut self` keeps other statements off this connection.
+        unsafe {
+            function(
                 self.raw(),
                 text.as_ptr().cast(),
                 text.len(),
                 format.as_ptr().cast(),
                 format.len(),
-                params.names.as_ptr(),
-                params.name_lengths.as_ptr(),
-                params.values.as_ptr(),
-                params.value_lengths.as_ptr(),
-                params.names.len(),
+                names.as_ptr(),
+                name_lengths.as_ptr(),
+                values.as_ptr(),
+                value_lengths.as_ptr(),
+                params.len(),
             )
-        };
-        Answer::new(self.chdb, result)
+        }
+    }
+
+    /// Runs a statement and holds its whole answer.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn query(&mut self, text: &[u8], format: &str, params: &[Param]) -> Result<Answer<'_>, Exception> {
+        let raw = self.begin(self.chdb.functions.chdb_query_with_params_n, text, format, params);
+        Answer::new(self.chdb, raw)
     }
 
     /// Starts a SELECT whose rows are fetched in chunks.
@@ -231,24 +259,13 @@ impl Connection {
     /// # Errors
     /// What the engine says.
     pub fn stream(&mut self, text: &[u8], format: &str, params: &[Param]) -> Result<Stream<'_>, Exception> {
-        let params = Params::new(params);
-        // SAFETY: as in `query`; the engine copies the parameters before it answers.
-        let result = unsafe {
-            (self.chdb.functions.chdb_stream_query_with_params_n)(
-                self.raw(),
-                text.as_ptr().cast(),
-                text.len(),
-                format.as_ptr().cast(),
-                format.len(),
-                params.names.as_ptr(),
-                params.name_lengths.as_ptr(),
-                params.values.as_ptr(),
-                params.value_lengths.as_ptr(),
-                params.names.len(),
-            )
-        };
-        let answer = Answer::new(self.chdb, result)?;
-        let handle = answer.into_raw();
+        let raw = self.begin(
+            self.chdb.functions.chdb_stream_query_with_params_n,
+            text,
+            format,
+            params,
+        );
+        let handle = Answer::new(self.chdb, raw)?.into_raw();
         Ok(Stream {
             connection: self,
             handle,
@@ -266,22 +283,12 @@ impl Connection {
         format: &str,
         params: &[Param],
     ) -> Result<InsertStream<'_>, Exception> {
-        let params = Params::new(params);
-        // SAFETY: as in `query`; the engine copies the parameters before it answers.
-        let handle = unsafe {
-            (self.chdb.functions.chdb_stream_insert_with_params_n)(
-                self.raw(),
-                head.as_ptr().cast(),
-                head.len(),
-                format.as_ptr().cast(),
-                format.len(),
-                params.names.as_ptr(),
-                params.name_lengths.as_ptr(),
-                params.values.as_ptr(),
-                params.value_lengths.as_ptr(),
-                params.names.len(),
-            )
-        };
+        let handle = self.begin(
+            self.chdb.functions.chdb_stream_insert_with_params_n,
+            head,
+            format,
+            params,
+        );
         let stream = InsertStream {
             chdb: self.chdb,
             handle,
@@ -298,53 +305,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         // SAFETY: closed once, here; every stream borrows the connection, so none is left.
         unsafe { (self.chdb.functions.chdb_close_conn)(self.handle.as_ptr()) };
-    }
-}
-
-/// Parameters as the C functions take them; borrows from the strings.
-struct Params<'a> {
-    names: Vec<Bytes>,
-    name_lengths: Vec<usize>,
-    values: Vec<Bytes>,
-    value_lengths: Vec<usize>,
-    strings: PhantomData<&'a [Param]>,
-}
-
-impl<'a> Params<'a> {
-    fn new(params: &'a [Param]) -> Self {
-        Self {
-            names: params.iter().map(|(name, _)| name.as_ptr().cast()).collect(),
-            name_lengths: params.iter().map(|(name, _)| name.len()).collect(),
-            values: params.iter().map(|(_, value)| value.as_ptr().cast()).collect(),
-            value_lengths: params.iter().map(|(_, value)| value.len()).collect(),
-            strings: PhantomData,
-        }
-    }
-}
-
-/// How much a statement has read and written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Rows of the answer.
-    pub result_rows: u64,
-    /// Rows that came from storage.
-    pub read_rows: u64,
-    /// Bytes that came from storage.
-    pub read_bytes: u64,
-    /// Rows written, those of materialized views included.
-    pub written_rows: u64,
-    /// Bytes written, those of materialized views included.
-    pub written_bytes: u64,
-}
-
-impl Stats {
-    /// Adds what another chunk of the same statement says.
-    pub fn add(&mut self, other: Self) {
-        self.result_rows += other.result_rows;
-        self.read_rows += other.read_rows;
-        self.read_bytes += other.read_bytes;
-        self.written_rows += other.written_rows;
-        self.written_bytes += other.written_bytes;
     }
 }
 

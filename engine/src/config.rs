@@ -1,9 +1,6 @@
 //! Flags over environment over file, checked once into a `Config` that cannot be wrong.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use procscope_startup::{Common, Failure, Result, check_listen, read_config, read_secret};
 
@@ -212,24 +209,13 @@ fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
 
 fn default_memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
-    // The types of these fields differ between architectures.
-    let total = u64::try_from(info.totalram)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(u64::from(info.mem_unit));
+    let total = info.totalram.saturating_mul(u64::from(info.mem_unit));
     (total / 2).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_DEFAULT_MAX)
-}
-
-/// For tests and tools: the path the library has after `cargo xtask setup`.
-#[must_use]
-pub fn library_of_setup() -> Option<PathBuf> {
-    let named = std::env::var_os("PROCSCOPE_LIBCHDB").map(PathBuf::from);
-    let path = named.or_else(|| default_library(|name| std::env::var_os(name).map(PathBuf::from)))?;
-    Path::new(&path).is_file().then_some(path)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use clap::Parser as _;
 

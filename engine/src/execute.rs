@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    chdb::{Connection, Param, Stats},
+    chdb::{Connection, Param},
+    compression::plain_reader,
     engine::{Engine, apply_settings, use_database},
     exception::{Code, Exception},
     formats::{Joining, header_length, joining},
@@ -15,9 +16,11 @@ use crate::{
     policy::Class,
     request::Ask,
     response::Sink,
-    running::{Run, Running},
+    running::{Guard, Run, Running},
     sessions::Sessions,
     statement::{Head, format_clause, is_streamable_read, split_head},
+    stats::Stats,
+    upload::BodyReader,
 };
 
 /// The longest statement that is read; `max_query_size` of the engine (256 KiB) holds before, unless it is raised.
@@ -47,10 +50,10 @@ pub struct Shared {
 pub struct Job {
     /// What it asks for.
     pub ask: Ask,
-    /// Its body, compression undone.
-    pub body: Box<dyn Read + Send>,
-    /// Its entry among what runs.
-    pub run: Arc<Run>,
+    /// Its body, as it was sent.
+    pub body: BodyReader,
+    /// Its entry among what runs; the query has ended when this is dropped.
+    pub guard: Guard,
     /// Whether the user may only read.
     pub reader: bool,
 }
@@ -58,119 +61,109 @@ pub struct Job {
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Job")
-            .field("query_id", &self.run.query_id())
+            .field("query_id", &self.guard.run().query_id())
             .finish_non_exhaustive()
     }
 }
 
-/// Executes a request and answers it.
+/// Executes a request and answers it. Query and session have ended before the client can see the end of its answer,
+/// so that both can be used again at once.
 pub fn execute(shared: &Shared, job: Job, mut sink: Sink) {
-    let version = shared.engine.facts().version.clone();
-    match in_session(shared, job, &mut sink) {
+    let Job {
+        ask,
+        body,
+        guard,
+        reader,
+    } = job;
+    let outcome = in_session(shared, ask, body, guard.run(), reader, &mut sink);
+    drop(guard);
+    match outcome {
         Ok(()) => {
             if sink.finish().is_err() {
                 tracing::debug!("a client has gone before the end of its answer");
             }
         }
-        Err(error) => sink.fail(&error, &version),
+        Err(error) => {
+            tracing::debug!(%error, "a query failed");
+            sink.fail(&error, &shared.engine.facts().version);
+        }
     }
 }
 
 /// Takes the session's connection, or a fresh one, and puts it back.
-fn in_session(shared: &Shared, job: Job, sink: &mut Sink) -> Result<(), Exception> {
-    job.run.check()?;
-    let Some(session) = job.ask.session.clone() else {
-        let mut connection = shared.engine.connect(job.run.mark())?;
-        return run(shared, job, &mut connection, sink);
+fn in_session(
+    shared: &Shared,
+    ask: Ask,
+    body: BodyReader,
+    run: &Run,
+    reader: bool,
+    sink: &mut Sink,
+) -> Result<(), Exception> {
+    run.check()?;
+    let Some(session) = ask.session.clone() else {
+        let mut connection = shared.engine.connect(run.mark())?;
+        return answer(shared, ask, body, run, reader, &mut connection, sink);
     };
-    let kept = shared
-        .sessions
-        .take(&session.id, session.must_exist, Instant::now())?;
-    let opened = match kept {
+    // A reader never meets the session of one who may write.
+    let id = format!("{}/{}", if reader { "reader" } else { "writer" }, session.id);
+    let opened = match shared.sessions.take(&id, session.must_exist, Instant::now())? {
         Some(connection) => Ok(connection),
-        None => shared.engine.connect(job.run.mark()),
+        None => shared.engine.connect(run.mark()),
     };
     match opened {
         Ok(mut connection) => {
-            let outcome = run(shared, job, &mut connection, sink);
+            let outcome = answer(shared, ask, body, run, reader, &mut connection, sink);
             let kept = (!session.close).then_some(connection);
-            shared
-                .sessions
-                .put(&session.id, kept, Instant::now() + session.timeout);
+            shared.sessions.put(&id, kept, Instant::now() + session.timeout);
             outcome
         }
         Err(error) => {
-            shared.sessions.put(&session.id, None, Instant::now());
+            shared.sessions.put(&id, None, Instant::now());
             Err(error)
         }
     }
 }
 
-fn run(shared: &Shared, job: Job, connection: &mut Connection, sink: &mut Sink) -> Result<(), Exception> {
-    let Job {
-        ask,
-        body,
-        run,
-        reader,
-    } = job;
-    let mut text = Text::new(&ask.query, body);
+/// Makes the connection ready, and runs the one statement.
+fn answer(
+    shared: &Shared,
+    ask: Ask,
+    body: BodyReader,
+    run: &Run,
+    reader: bool,
+    connection: &mut Connection,
+    sink: &mut Sink,
+) -> Result<(), Exception> {
+    let plain =
+        plain_reader(body, ask.wire.content, ask.wire.decompress).map_err(|error| body_error(&error))?;
+    let mut text = Text::new(&ask.query, plain);
     let head = text.read_head()?;
     if let Some(database) = ask.database.as_deref().filter(|name| !name.is_empty()) {
         use_database(connection, database)?;
     }
-    apply_settings(connection, &settings_of(&ask, &run, reader))?;
+    apply_settings(connection, &settings_of(&ask, run, reader))?;
     run.check()?;
     match head {
         Head::Insert { end, format, data } => {
-            let statement = text.bytes[..end].to_vec();
+            let statement = text.bytes.get(..end).unwrap_or_default().to_vec();
             let format = format
                 .or_else(|| ask.format.clone())
                 .unwrap_or_else(|| "Values".to_owned());
             let classified = [statement.as_slice(), b" FORMAT Null"].concat();
             allow(shared, connection, &classified, &ask, reader)?;
-            let stats = insert(
-                connection,
-                &statement,
-                &format,
-                &ask.params,
-                text.rest(data),
-                &run,
-            )?;
+            let stats = insert(connection, &statement, &format, &ask.params, text.rest(data), run)?;
             sink.begin(DEFAULT_FORMAT, &stats)
         }
         Head::InsertFromInput => Err(Exception::new(
             Code::NOT_IMPLEMENTED,
-            "INSERT … SELECT with data of its own (`input()`, or FORMAT with data behind it) is not supported here",
+            "INSERT … SELECT with data of its own (`input()`, or text behind FORMAT) is not supported here",
         )),
         Head::Whole | Head::Incomplete => {
-            let mut statement = text.bytes;
-            if statement.trim_ascii().is_empty() {
-                return Err(Exception::new(
-                    Code::SYNTAX_ERROR,
-                    "Syntax error: the query is empty",
-                ));
-            }
-            let class = allow(shared, connection, &statement, &ask, reader)?;
-            if statement.trim_ascii().eq_ignore_ascii_case(GO_HELLO.as_bytes()) {
-                statement = GO_HELLO_INSTEAD.as_bytes().to_vec();
-            }
-            let own_ids = if class == Class::Control {
-                translate_ids(shared, &mut statement)
-            } else {
-                Vec::new()
-            };
-            let asked = Question {
-                format: format_clause(&statement)
-                    .or_else(|| ask.format.clone())
-                    .unwrap_or_else(|| DEFAULT_FORMAT.to_owned()),
-                statement,
-                own_ids,
-                params: ask.params,
-            };
-            let streamed = class == Class::ReadOnly && !ask.buffered && is_streamable_read(&asked.statement);
+            let class = allow(shared, connection, &text.bytes, &ask, reader)?;
+            let asked = Question::new(shared, text.bytes, class, ask);
             match joining(&asked.format) {
                 Joining::Never => whole(connection, &asked, sink),
-                joining if streamed => stream(connection, &asked, joining, &run, sink),
+                joining if asked.streamed => stream(connection, &asked, joining, run, sink),
                 _ => whole(connection, &asked, sink),
             }
         }
@@ -191,7 +184,7 @@ fn settings_of(ask: &Ask, run: &Run, reader: bool) -> Vec<(String, String)> {
     let asked = settings
         .iter()
         .any(|(name, value)| name == "readonly" && value != "0");
-    if (ask.readonly && ask.session.is_none() || reader) && !asked {
+    if (ask.readonly || reader) && ask.session.is_none() && !asked {
         settings.retain(|(name, _)| name != "readonly");
         settings.push(("readonly".to_owned(), "2".to_owned()));
     }
@@ -206,6 +199,12 @@ fn allow(
     ask: &Ask,
     reader: bool,
 ) -> Result<Class, Exception> {
+    if statement.trim_ascii().is_empty() {
+        return Err(Exception::new(
+            Code::SYNTAX_ERROR,
+            "Syntax error: the query is empty",
+        ));
+    }
     let analysis = connection.classify(statement);
     if analysis.statements > 1 || (analysis.class == Class::Unknown && has_second_statement(statement)) {
         return Err(Exception::new(
@@ -291,8 +290,32 @@ fn translate_ids(shared: &Shared, statement: &mut Vec<u8>) -> Vec<(String, Strin
 struct Question {
     statement: Vec<u8>,
     format: String,
+    streamed: bool,
     params: Vec<Param>,
+    /// The engine's id and ours, of the queries that a KILL names.
     own_ids: Vec<(String, String)>,
+}
+
+impl Question {
+    fn new(shared: &Shared, mut statement: Vec<u8>, class: Class, ask: Ask) -> Self {
+        if statement.trim_ascii().eq_ignore_ascii_case(GO_HELLO.as_bytes()) {
+            statement = GO_HELLO_INSTEAD.as_bytes().to_vec();
+        }
+        let own_ids = if class == Class::Control {
+            translate_ids(shared, &mut statement)
+        } else {
+            Vec::new()
+        };
+        Self {
+            format: format_clause(&statement)
+                .or(ask.format)
+                .unwrap_or_else(|| DEFAULT_FORMAT.to_owned()),
+            streamed: class == Class::ReadOnly && !ask.buffered && is_streamable_read(&statement),
+            statement,
+            params: ask.params,
+            own_ids,
+        }
+    }
 }
 
 fn whole(connection: &mut Connection, asked: &Question, sink: &mut Sink) -> Result<(), Exception> {

@@ -36,7 +36,7 @@ impl Folder {
             .create(path)
             .map_err(|error| fail("make", &error))?;
         let path = fs::canonicalize(path).map_err(|error| fail("open", &error))?;
-        if !path.to_str().is_some_and(|text| !text.contains(['\n', '\''])) {
+        if path.to_str().is_none_or(|text| text.contains(['\n', '\''])) {
             return Err(fail("use", &"its name is not plain text"));
         }
         let lock = OpenOptions::new()

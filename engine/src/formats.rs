@@ -68,11 +68,11 @@ pub fn header_length(joining: Joining, chunk: &[u8]) -> usize {
 
 fn lines_length(lines: usize, chunk: &[u8], quotes: bool) -> usize {
     let mut left = lines;
-    let mut quoted = false;
+    let mut inside = false;
     for (at, byte) in chunk.iter().enumerate() {
         match byte {
-            b'"' => quoted = quotes && !quoted,
-            b'\n' if !quoted => {
+            b'"' => inside = quotes && !inside,
+            b'\n' if !inside => {
                 left -= 1;
                 if left == 0 {
                     return at + 1;

@@ -112,9 +112,7 @@ impl<'a> Lexer<'a> {
     fn skip_quoted(&mut self, quote: u8) {
         self.at += 1;
         while let Some(byte) = self.peek(0) {
-            if byte == b'\\' {
-                self.at += 2;
-            } else if byte == quote && self.peek(1) == Some(quote) {
+            if byte == b'\\' || (byte == quote && self.peek(1) == Some(quote)) {
                 self.at += 2;
             } else if byte == quote {
                 self.at += 1;

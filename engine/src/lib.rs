@@ -19,6 +19,7 @@ pub mod sandbox;
 pub mod server;
 pub mod sessions;
 pub mod statement;
+pub mod stats;
 pub mod upload;
 
 use std::{io, net::TcpListener, sync::Arc};
@@ -79,13 +80,16 @@ pub fn start(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format_args!("could not start the runtime: {error}")))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let stop = stop_signal()?;
         folder.write_address(address)?;
         let facts = shared.engine.facts();
         tracing::info!(%address, data_dir = %folder.path().display(), version = facts.version, library = chdb.version(), "listening");
         server.run(listener, stop).await.map_err(|error| Failure::failed(format_args!("could not go on listening on {address}: {error}")))
-    })
+    });
+    // A query that did not end in time holds its thread: do not wait for it.
+    runtime.shutdown_background();
+    served
 }
 
 fn listen(config: &Config) -> Result<TcpListener> {
@@ -112,7 +116,7 @@ fn report_sandbox(entered: std::result::Result<Sandbox, landlock::RulesetError>)
             "this kernel has no Landlock: only the list of refused statements keeps queries inside the data folder"
         ),
         Err(error) => {
-            tracing::warn!(%error, "no sandbox: only the list of refused statements keeps queries inside the data folder")
+            tracing::warn!(%error, "no sandbox: only the list of refused statements keeps queries inside the data folder");
         }
     }
 }

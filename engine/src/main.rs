@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(()) => 0,
         Err(failure) => {
             let code = failure.code();
-            drop(finish("procscope-engine", Err(failure)));
+            let _printed = finish("procscope-engine", Err(failure));
             code
         }
     };

@@ -120,7 +120,8 @@ impl Policy {
             .map(|name| name.to_ascii_lowercase())
             .filter(|name| !SAFE_TABLE_FUNCTIONS.contains(&name.as_str()))
             .collect();
-        refused.extend(["python", "catboostevaluate"].map(str::to_owned));
+        // `disk(…)` in the settings of a table is a disk of one's own: any path, any bucket.
+        refused.extend(["python", "catboostevaluate", "disk"].map(str::to_owned));
         refused.sort_unstable();
         Self {
             refused_functions: refused,
@@ -133,7 +134,12 @@ impl Policy {
     /// `ACCESS_DENIED`, naming what was refused.
     pub fn check(&self, text: &[u8], class: Class) -> Result<(), Exception> {
         let tokens: Vec<_> = Lexer::new(text).collect();
-        if let Some(name) = self.refused_function(text, &tokens) {
+        // A backup's place looks like a function; `check_class` looks at it.
+        let backup = class == Class::Control
+            && tokens
+                .first()
+                .is_some_and(|first| first.is_word(text, "BACKUP") || first.is_word(text, "RESTORE"));
+        if let Some(name) = self.refused_function(text, &tokens).filter(|_| !backup) {
             return Err(refused(format_args!(
                 "the function `{name}` reaches outside this engine"
             )));
@@ -244,6 +250,9 @@ fn check_class(text: &[u8], tokens: &[Token], class: Class) -> Result<(), Except
             "users, grants, named collections and workloads do not exist here",
         )),
         Class::Control if word(0, "USE") || word(0, "SET") || word(0, "KILL") => Ok(()),
+        Class::Control if (word(0, "CREATE") || word(0, "DROP")) && has("TEMPORARY") => Ok(()),
+        // With SETTINGS behind them, these two count as control.
+        Class::Control if word(0, "DELETE") || (word(0, "ALTER") && !moves_parts(text, tokens)) => Ok(()),
         Class::Control if word(0, "BACKUP") || word(0, "RESTORE") => {
             let place = tokens.windows(3).rev().find(|three| {
                 matches!(three, [to, _, open] if (to.is_word(text, "TO") || to.is_word(text, "FROM")) && open.is_symbol(b'('))
@@ -272,6 +281,18 @@ fn check_class(text: &[u8], tokens: &[Token], class: Class) -> Result<(), Except
         }
         Class::Control => Err(refused("this statement controls the engine or writes outside it")),
     }
+}
+
+/// ALTER statements that copy parts from or to places beside the table.
+fn moves_parts(text: &[u8], tokens: &[Token]) -> bool {
+    tokens.windows(2).any(|pair| {
+        let [first, second] = pair else { return false };
+        let word = |token: &Token, words: &[&str]| words.iter().any(|word| token.is_word(text, word));
+        word(first, &["FREEZE", "UNFREEZE", "EXPORT"])
+            || word(second, &["FREEZE", "UNFREEZE"])
+            || (word(first, &["FETCH"]) && word(second, &["PARTITION", "PART"]))
+            || (word(first, &["TO"]) && word(second, &["DISK", "VOLUME", "SHARD"]))
+    })
 }
 
 #[cfg(test)]
@@ -312,6 +333,9 @@ mod tests {
             "BACKUP DATABASE d TO File('x')",
             "KILL QUERY WHERE 1",
             "USE d",
+            "CREATE TEMPORARY TABLE t (a Int8)",
+            "ALTER TABLE t UPDATE disk = 1 WHERE 1 SETTINGS mutations_sync = 2",
+            "DELETE FROM t WHERE 1 SETTINGS mutations_sync = 2",
         ] {
             assert_eq!(check(text, Class::Control), Ok(()), "{text}");
         }
@@ -331,6 +355,7 @@ mod tests {
             "CREATE TABLE t (a Int8) ENGINE=File(CSV)",
             "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id'))",
             "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(CLICKHOUSE(HOST 'x' TABLE 't'))",
+            "CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = local, path = '/')",
             "SELECT * FROM '/etc/passwd'",
             "SELECT * FROM default.`/etc/passwd`",
             "SELECT * FROM t, \"/etc/passwd\"",
@@ -348,6 +373,10 @@ mod tests {
             "BACKUP TABLE t TO S3('x')",
             "SELECT 1 INTO OUTFILE 'x'",
             "SYSTEM DROP REPLICA 'x'",
+            "ALTER TABLE t FREEZE",
+            "ALTER TABLE t FETCH PARTITION 1 FROM '/x'",
+            "ALTER TABLE t MOVE PARTITION 1 TO DISK 'x'",
+            "INSERT INTO FUNCTION null('a Int8') SELECT 1",
         ] {
             assert!(check(text, Class::Control).is_err(), "{text}");
         }

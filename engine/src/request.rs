@@ -60,9 +60,16 @@ pub struct Ask {
     pub readonly: bool,
     /// Whether the answer is held back until it is complete.
     pub buffered: bool,
-    /// The response's content encoding.
+    /// How body and answer are compressed.
+    pub wire: Wire,
+}
+
+/// How body and answer are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wire {
+    /// The answer's content encoding.
     pub accept: Encoding,
-    /// Whether the response is written in native frames.
+    /// Whether the answer is written in native frames.
     pub compress: bool,
     /// The body's content encoding.
     pub content: Encoding,
@@ -88,10 +95,12 @@ impl Ask {
             credentials: None,
             readonly: method != Method::POST && method != Method::PUT,
             buffered: false,
-            accept: Encoding::of_accept(text("accept-encoding").unwrap_or_default()),
-            compress: false,
-            content: Encoding::of_content(text("content-encoding").unwrap_or_default())?,
-            decompress: false,
+            wire: Wire {
+                accept: Encoding::of_accept(text("accept-encoding").unwrap_or_default()),
+                compress: false,
+                content: Encoding::of_content(text("content-encoding").unwrap_or_default())?,
+                decompress: false,
+            },
         };
         let mut session = SessionParts::default();
         let mut url_credentials = PartialCredentials::default();
@@ -127,12 +136,12 @@ impl Ask {
             "session_check" => session.must_exist = flag(name, &value)?,
             "session_timeout" => session.timeout = Some(value),
             "close_session" => session.close = flag(name, &value)?,
-            "compress" => self.compress = flag(name, &value)?,
-            "decompress" => self.decompress = flag(name, &value)?,
+            "compress" => self.wire.compress = flag(name, &value)?,
+            "decompress" => self.wire.decompress = flag(name, &value)?,
             "wait_end_of_query" => self.buffered = flag(name, &value)?,
             "enable_http_compression" => {
                 if !flag(name, &value)? {
-                    self.accept = Encoding::Identity;
+                    self.wire.accept = Encoding::Identity;
                 }
             }
             // About how a server answers, not about the query.
@@ -329,7 +338,7 @@ mod tests {
             (
                 ask.database.as_deref(),
                 ask.query_id.as_deref(),
-                ask.compress,
+                ask.wire.compress,
                 ask.readonly
             ),
             (Some("d"), Some("q"), true, false)

@@ -11,23 +11,27 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{HeaderMap, Response, StatusCode, header::HeaderValue};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 
 use crate::{
-    chdb::Stats,
-    compression::{Compressor, Encoding},
+    compression::Compressor,
     engine::Facts,
     exception::{Code, Exception},
     formats,
+    request::Wire,
     running::Client,
+    stats::Stats,
 };
 
 /// Chunks on their way to a client that reads slowly; beyond them the engine waits.
 const CHUNKS_WAITING_MAX: usize = 4;
 /// Bytes of a buffered answer that are handed over as one chunk.
 const PIECE_BYTES: usize = 1 << 20;
+/// How long a client may take nothing of its answer before the query is cancelled.
+const STALL_MAX: Duration = Duration::from_mins(3);
 /// How long the socket has to take the last chunk of a broken answer before the connection is closed under it.
 const ABORT_AFTER: Duration = Duration::from_millis(200);
 
@@ -45,8 +49,8 @@ pub struct Sink {
     chunks: mpsc::Sender<Chunk>,
     compressor: Option<Compressor>,
     tag: String,
-    accept: Encoding,
-    frames: bool,
+    wire: Wire,
+    runtime: Handle,
     started: tokio::time::Instant,
 }
 
@@ -66,7 +70,7 @@ pub struct Source {
 
 /// The two ends for one request.
 #[must_use]
-pub fn channel(accept: Encoding, frames: bool) -> (Sink, Source) {
+pub fn channel(wire: Wire) -> (Sink, Source) {
     let (head, head_receiver) = oneshot::channel();
     let (chunks, chunks_receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
     let tag = uuid::Uuid::new_v4()
@@ -80,8 +84,8 @@ pub fn channel(accept: Encoding, frames: bool) -> (Sink, Source) {
         chunks,
         compressor: None,
         tag,
-        accept,
-        frames,
+        wire,
+        runtime: Handle::current(),
         started: tokio::time::Instant::now(),
     };
     (
@@ -99,14 +103,15 @@ impl Sink {
     /// # Errors
     /// When the client has gone.
     pub fn begin(&mut self, format: &str, stats: &Stats) -> Result<(), Exception> {
-        let compressor = Compressor::new(self.accept, self.frames).map_err(|error| internal(&error))?;
+        let compressor =
+            Compressor::new(self.wire.accept, self.wire.compress).map_err(|error| internal(&error))?;
         let mut headers = vec![
             ("content-type", formats::content_type(format).to_owned()),
             ("x-clickhouse-format", format.to_owned()),
-            ("x-clickhouse-summary", self.summary(stats)),
+            ("x-clickhouse-summary", stats.summary(self.started.elapsed())),
             ("x-clickhouse-exception-tag", self.tag.clone()),
         ];
-        if let Some(name) = self.accept.name() {
+        if let Some(name) = self.wire.accept.name() {
             headers.push(("content-encoding", name.to_owned()));
         }
         self.compressor = Some(compressor);
@@ -158,7 +163,10 @@ impl Sink {
             let headers = vec![
                 ("content-type", "text/plain; charset=UTF-8".to_owned()),
                 ("x-clickhouse-exception-code", error.code().to_string()),
-                ("x-clickhouse-summary", self.summary(&Stats::default())),
+                (
+                    "x-clickhouse-summary",
+                    Stats::default().summary(self.started.elapsed()),
+                ),
             ];
             self.head(Head {
                 status: error.status(),
@@ -189,19 +197,10 @@ impl Sink {
     }
 
     fn send(&self, chunk: Chunk) -> Result<(), Exception> {
-        self.chunks.blocking_send(chunk).map_err(|_chunk| client_gone())
-    }
-
-    fn summary(&self, stats: &Stats) -> String {
-        format!(
-            r#"{{"read_rows":"{}","read_bytes":"{}","written_rows":"{}","written_bytes":"{}","total_rows_to_read":"0","result_rows":"{}","result_bytes":"0","elapsed_ns":"{}"}}"#,
-            stats.read_rows,
-            stats.read_bytes,
-            stats.written_rows,
-            stats.written_bytes,
-            stats.result_rows,
-            self.started.elapsed().as_nanos(),
-        )
+        match self.runtime.block_on(timeout(STALL_MAX, self.chunks.send(chunk))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(client_gone()),
+        }
     }
 }
 
@@ -261,6 +260,7 @@ pub fn plain(status: StatusCode, text: impl Into<Bytes>, facts: &Facts) -> Respo
 /// An error before any query has run.
 #[must_use]
 pub fn refusal(error: &Exception, facts: &Facts) -> Response<AnswerBody> {
+    tracing::debug!(%error, "refused");
     let mut response = plain(error.status(), error.line(&facts.version), facts);
     insert(
         response.headers_mut(),

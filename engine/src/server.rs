@@ -23,7 +23,6 @@ use tokio::{
 
 use crate::{
     access::Access,
-    compression::plain_reader,
     exception::{Code, Exception},
     execute::{Job, Shared, execute},
     request::Ask,
@@ -40,7 +39,7 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// URL and headers together; a server takes URLs of 1 MiB.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 /// How long a connection may take to send a head, or rest between requests.
-const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
+const HEAD_WAIT_MAX: Duration = Duration::from_mins(1);
 /// A form with its parameters: data does not come this way.
 const FORM_BYTES_MAX: usize = 16 << 20;
 /// How long running queries may take to end when the engine is told to stop.
@@ -235,23 +234,16 @@ impl Server {
             None => BodyReader::new(body),
         };
         let place = self.place().await?;
-        let plain = plain_reader(reading, ask.content, ask.decompress).map_err(|error| {
-            Exception::new(
-                Code::CANNOT_DECOMPRESS,
-                format_args!("Cannot decompress: {error}"),
-            )
-        })?;
-        let (sink, source) = response::channel(ask.accept, ask.compress);
+        let (sink, source) = response::channel(ask.wire);
         let job = Job {
             ask,
-            body: plain,
-            run: Arc::clone(guard.run()),
+            body: reading,
+            guard,
             reader,
         };
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
             execute(&shared, job, sink);
-            drop(guard);
             drop(place);
         });
         Ok(source

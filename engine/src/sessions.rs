@@ -14,9 +14,9 @@ use crate::{
 /// How many sessions are kept at most; the one that waits longest gives way.
 const SESSIONS_MAX: usize = 64;
 /// How long a session waits when the request does not say.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
 /// The longest `session_timeout`.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+pub const TIMEOUT_MAX: Duration = Duration::from_hours(1);
 
 #[derive(Debug)]
 enum Slot {

@@ -102,9 +102,8 @@ impl Place {
             {
                 self
             }
-            Self::BeforeName | Self::AfterDot => Self::AfterName,
             Self::AfterName if token.is_symbol(b'.') => Self::AfterDot,
-            Self::AfterName => Self::AfterName,
+            Self::BeforeName | Self::AfterDot | Self::AfterName => Self::AfterName,
         }
     }
 }
@@ -115,12 +114,22 @@ fn is_select(text: &[u8], token: &Token) -> bool {
         .any(|word| token.is_word(text, word))
 }
 
-/// Whether a table function `input(` stands in the rest.
+/// Whether a table function `input(` stands in the rest, or anything behind a format's name: data either way.
 fn reads_input(text: &[u8], rest: Lexer<'_>) -> bool {
     let tokens: Vec<_> = rest.collect();
-    tokens
+    let input = tokens
         .windows(2)
-        .any(|pair| matches!(pair, [name, open] if name.is_word(text, "input") && open.is_symbol(b'(')))
+        .any(|pair| matches!(pair, [name, open] if name.is_word(text, "input") && open.is_symbol(b'(')));
+    let mut nesting = Nesting::default();
+    let outer: Vec<_> = tokens.iter().filter(|token| nesting.depth(token) == 0).collect();
+    let data = outer.windows(3).any(|three| {
+        let [keyword, name, next] = three else {
+            return false;
+        };
+        let goes_on = next.is_symbol(b';') || next.is_symbol(b')') || next.is_word(text, "SETTINGS");
+        keyword.is_word(text, "FORMAT") && name.kind == Kind::Word && !goes_on
+    });
+    input || data
 }
 
 /// The head ends before FORMAT; data begins behind the format's name, one line end and blanks skipped.
@@ -285,6 +294,10 @@ mod tests {
         }
         assert_eq!(
             split_head(b"INSERT INTO t SELECT * FROM input('a Int8') FORMAT CSV\n1", true),
+            Head::InsertFromInput
+        );
+        assert_eq!(
+            split_head(b"INSERT INTO t SELECT 1 FORMAT CSV\n1\n\nDROP TABLE t", true),
             Head::InsertFromInput
         );
     }

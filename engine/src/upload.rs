@@ -13,7 +13,7 @@ use tokio::{
 /// Pieces on their way to a busy engine; beyond them the client waits.
 const PIECES_WAITING_MAX: usize = 16;
 /// How long a client may send nothing in the middle of a body.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Reads a body on a blocking thread.
 #[derive(Debug)]
