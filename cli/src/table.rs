@@ -20,6 +20,8 @@ pub(crate) enum Align {
 pub(crate) struct Column {
     title: &'static str,
     align: Align,
+    /// Narrower cells leave the column as wide as this, so that it does not jump from one second to the next.
+    width_min: usize,
     /// Wider cells are cut, unless the column is the last.
     width_max: usize,
     /// When the line is too narrow, the columns with the greatest number go first; 0 stays.
@@ -32,6 +34,7 @@ impl Column {
         Self {
             title,
             align: Align::Right,
+            width_min: 0,
             width_max: 24,
             spare: 0,
         }
@@ -42,9 +45,15 @@ impl Column {
         Self {
             title,
             align: Align::Left,
+            width_min: 0,
             width_max,
             spare: 0,
         }
+    }
+
+    /// The same column, never narrower than this unless it is the last.
+    pub(crate) const fn at_least(self, width_min: usize) -> Self {
+        Self { width_min, ..self }
     }
 
     /// The same column, left out early or late when there is no room.
@@ -121,7 +130,8 @@ impl Table {
             let last = layout.len().saturating_sub(1);
             let mut fixed = GAP * last;
             for (index, wide) in &mut layout[..last] {
-                *wide = (*wide).min(self.columns[*index].width_max);
+                let column = &self.columns[*index];
+                *wide = (*wide).max(column.width_min).min(column.width_max);
                 fixed += *wide;
             }
             let Some((_, wide)) = layout.last_mut() else {

@@ -12,8 +12,9 @@ use crate::{
 
 /// Stands before the name of a process that ended within the range.
 pub(crate) const ENDED: char = '†';
-/// Names of commands have 15 characters at most, but escapes and other groups may be longer.
-const NAME_WIDTH_MAX: usize = 28;
+/// Names of commands have 15 characters at most, but marks, escapes and other groups may be longer.
+const NAME_WIDTH_MIN: usize = 16;
+const NAME_WIDTH_MAX: usize = 20;
 const HOST_WIDTH_MAX: usize = 20;
 const USER_WIDTH_MAX: usize = 12;
 
@@ -51,8 +52,8 @@ impl Shape {
     fn columns(self) -> Vec<Column> {
         let mut columns = Vec::new();
         if self.by == By::Process {
-            columns.push(Column::number("PID"));
-            columns.push(Column::text("USER", USER_WIDTH_MAX).spare(4));
+            columns.push(Column::number("PID").at_least(5));
+            columns.push(Column::text("USER", USER_WIDTH_MAX).at_least(6).spare(4));
         }
         if self.shows_hosts() {
             columns.push(Column::text("HOST", HOST_WIDTH_MAX).spare(3));
@@ -60,34 +61,43 @@ impl Shape {
         if self.by != By::Process {
             columns.push(Column::number("PROCS").spare(5));
         }
-        columns.push(Column::number("CPU%"));
-        columns.push(
-            Column::number(if self.by == By::Process {
-                "CPU-TIME"
-            } else {
-                "CPU-USED"
-            })
-            .spare(2),
-        );
+        columns.push(Column::number("CPU%").at_least(5));
+        let time = if self.by == By::Process {
+            "CPU-TIME"
+        } else {
+            "CPU-USED"
+        };
+        columns.push(Column::number(time).at_least(8).spare(2));
         match self.sort {
-            Sort::Memory => columns.push(Column::number("MEM-AVG")),
+            Sort::Memory => columns.push(Column::number("MEM-AVG").at_least(8)),
             Sort::Faults => columns.push(Column::number("FAULTS")),
             Sort::Switches => columns.push(Column::number("SWITCHES")),
             Sort::Cpu | Sort::Peak | Sort::Runqueue => {}
         }
-        columns.push(Column::number("RSS").spare(if self.sort == Sort::Memory { 6 } else { 1 }));
-        columns.push(Column::number("PEAK").spare(if self.sort == Sort::Peak { 0 } else { 7 }));
+        columns.push(
+            Column::number("RSS")
+                .at_least(8)
+                .spare(if self.sort == Sort::Memory { 6 } else { 1 }),
+        );
+        columns.push(
+            Column::number("PEAK")
+                .at_least(8)
+                .spare(if self.sort == Sort::Peak { 0 } else { 7 }),
+        );
         columns.push(Column::number("THR").spare(8));
         columns.push(Column::number("WAIT%").spare(if self.sort == Sort::Runqueue { 0 } else { 6 }));
-        columns.push(Column::text(
-            match self.by {
-                By::Process | By::Command => "NAME",
-                By::Container => "CONTAINER",
-                By::User => "USER",
-                By::Host => "HOST",
-            },
-            NAME_WIDTH_MAX,
-        ));
+        columns.push(
+            Column::text(
+                match self.by {
+                    By::Process | By::Command => "NAME",
+                    By::Container => "CONTAINER",
+                    By::User => "USER",
+                    By::Host => "HOST",
+                },
+                NAME_WIDTH_MAX,
+            )
+            .at_least(NAME_WIDTH_MIN),
+        );
         if self.by == By::Process {
             columns.push(Column::text("COMMAND", usize::MAX).spare(9));
         }

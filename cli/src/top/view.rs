@@ -14,7 +14,7 @@ use super::{
     columns::{self, Shape},
     state::{Link, Mode, Seen, State},
 };
-use crate::{audit, heading, text, units, users::Users, when};
+use crate::{args::By, audit, heading, text, units, users::Users, when};
 
 /// More hosts share one bar.
 const BARS_MAX: usize = 3;
@@ -258,10 +258,11 @@ fn lines_full(line: &str, word: &str, width: usize) -> bool {
 fn table_status(state: &State, seen: &Seen, width: usize) -> Line<'static> {
     let rows = state.rows();
     let ended = rows.iter().filter(|row| columns::ended(row)).count();
-    let what = if seen.query.by == crate::args::By::Process {
-        "processes"
-    } else {
-        "commands"
+    let what = match (seen.query.by, rows.len()) {
+        (By::Process, 1) => "process",
+        (By::Process, _) => "processes",
+        (_, 1) => "group",
+        _ => "groups",
     };
     let mut parts = vec![format!("{} {what}", rows.len())];
     if ended > 0 {
