@@ -133,7 +133,7 @@ fn table(exits: &[ExitedProcess], several_hosts: bool, users: &Users) -> Table {
         Column::number("PEAK").spare(4),
         Column::text("EXIT", 16),
         Column::text("NAME", 28),
-        Column::text("PROGRAM", usize::MAX).spare(9),
+        Column::path("PROGRAM").spare(9),
     ]);
     let mut table = Table::new(columns);
     for exit in exits {

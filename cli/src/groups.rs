@@ -115,7 +115,8 @@ fn total_line(total: &TopProcess, response: &ListGroupsResponse) -> String {
         memory(total.avg_memory_mb),
         memory(total.peak_memory_mb),
         units::percent(response.avg_cpu_percent_per_process),
-        memory(Some(response.avg_memory_mb_per_process)),
+        // Kernel threads have no memory at all.
+        memory(total.avg_memory_mb.map(|_| response.avg_memory_mb_per_process)),
     )
 }
 
@@ -129,6 +130,7 @@ mod tests {
             name: "w".to_owned(),
             avg_cpu_percent: 30.0,
             avg_num_procs: 3.0,
+            avg_memory_mb: Some(3.0),
             ..Default::default()
         };
         let response = ListGroupsResponse {
@@ -141,7 +143,7 @@ mod tests {
         assert!(head.contains(&("avg_cpu_percent_per_process", Value::Float(10.0))));
         assert_eq!(
             total_line(response.total.as_ref().unwrap(), &response),
-            "all together: 3 processes, CPU 30.0 % (0), memory - (peak -); each: CPU 10.0 %, memory 1.00 MiB"
+            "all together: 3 processes, CPU 30.0 % (0), memory 3.00 MiB (peak -); each: CPU 10.0 %, memory 1.00 MiB"
         );
     }
 }

@@ -141,12 +141,13 @@ fn page(subject: &str, host: &str, response: &GetProcessHistoryResponse, width: 
     } else {
         heading::lines(&about, range, &hosts, response.coverage.as_ref(), width)
     };
-    let known = response.points.iter().filter(|point| !point.gap).count();
-    let notes = if known == 0 {
-        vec!["nothing is known of it in this time".to_owned()]
-    } else {
-        Vec::new()
-    };
+    let mut notes = Vec::new();
+    let mut known = response.points.iter().filter(|point| !point.gap).peekable();
+    if known.peek().is_none() {
+        notes.push("nothing is known of this time".to_owned());
+    } else if known.all(|point| point.avg_num_procs == Some(0.0)) {
+        notes.push("no such process ran in the time that was seen".to_owned());
+    }
     Page {
         heading,
         table: Some(table(response)),

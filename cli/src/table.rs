@@ -13,6 +13,8 @@ pub(crate) enum Align {
     Left,
     /// For numbers.
     Right,
+    /// Left, and of what is too wide the end is shown.
+    Path,
 }
 
 /// One column.
@@ -48,6 +50,14 @@ impl Column {
             width_min: 0,
             width_max,
             spare: 0,
+        }
+    }
+
+    /// A column of paths.
+    pub(crate) const fn path(title: &'static str) -> Self {
+        Self {
+            align: Align::Path,
+            ..Self::text(title, usize::MAX)
         }
     }
 
@@ -166,10 +176,15 @@ impl Table {
             if position > 0 {
                 line.push_str("  ");
             }
-            let cell = text::fit(cells.get(index).map_or("", String::as_str), wide);
+            let column = &self.columns[index];
+            let cell = cells.get(index).map_or("", String::as_str);
+            let cell = match column.align {
+                Align::Path => text::fit_end(cell, wide),
+                Align::Left | Align::Right => text::fit(cell, wide),
+            };
             let blanks = " ".repeat(wide - text::width(&cell).min(wide));
-            match self.columns[index].align {
-                Align::Left => line.extend([cell, blanks]),
+            match column.align {
+                Align::Left | Align::Path => line.extend([cell, blanks]),
                 Align::Right => line.extend([blanks, cell]),
             }
         }

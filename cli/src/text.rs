@@ -80,6 +80,19 @@ pub(crate) fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// The end of the text in at most `columns` columns; for paths, whose end says most.
+pub(crate) fn fit_end(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let Some(room) = columns.checked_sub(1) else {
+        return String::new();
+    };
+    let starts = text.char_indices().map(|(start, _)| &text[start..]);
+    let end = starts.skip(1).find(|end| width(end) <= room).unwrap_or_default();
+    format!("…{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -132,6 +145,8 @@ mod tests {
         assert_eq!(fit("数据库", 4), "数…");
         assert_eq!(fit("abc", 1), "…");
         assert_eq!(fit("abc", 0), "");
+        assert_eq!(fit_end("/数据库", 5), "…据库");
+        assert_eq!(fit_end("/bin/true", 6), "…/true");
     }
 
     proptest! {
@@ -145,6 +160,7 @@ mod tests {
         #[test]
         fn what_is_fitted_fits(text in any::<String>(), columns in 0_usize..50) {
             prop_assert!(width(&fit(&safe(&text), columns)) <= columns);
+            prop_assert!(width(&fit_end(&safe(&text), columns)) <= columns);
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) const ENDED: char = '†';
 /// Names of commands have 15 characters at most, but marks, escapes and other groups may be longer.
 const NAME_WIDTH_MIN: usize = 16;
 const NAME_WIDTH_MAX: usize = 20;
+/// So much of a container's id is shown, as other tools do.
+const CONTAINER_CHARS: usize = 12;
 const HOST_WIDTH_MAX: usize = 20;
 const USER_WIDTH_MAX: usize = 12;
 
@@ -139,12 +141,7 @@ impl Shape {
         cells.push(self.wait_percent(p).map_or_else(dash, units::percent));
         cells.push(self.name(p, users));
         if self.by == By::Process {
-            let command = p
-                .cmdline
-                .as_deref()
-                .filter(|cmdline| !cmdline.is_empty())
-                .or(p.exe.as_deref());
-            cells.push(text::safe(command.unwrap_or_default()));
+            cells.push(text::safe(&command(p)));
         }
         cells
     }
@@ -158,6 +155,7 @@ impl Shape {
         let name = match self.by {
             By::User => name.parse().map_or(name, |uid| users.name(uid, &p.hosts)),
             By::Container if name.is_empty() => "(no container)".to_owned(),
+            By::Container => name.chars().take(CONTAINER_CHARS).collect(),
             _ if p.kernel_thread == Some(true) => format!("[{name}]"),
             _ => name,
         };
@@ -178,6 +176,19 @@ impl Shape {
             None
         }
     }
+}
+
+/// The command line, of whose program only the name is shown: there is more to tell the arguments apart.
+fn command(p: &TopProcess) -> String {
+    let Some(cmdline) = p.cmdline.as_deref().filter(|cmdline| !cmdline.is_empty()) else {
+        return p.exe.clone().unwrap_or_default();
+    };
+    let (program, arguments) = cmdline.split_at(cmdline.find(' ').unwrap_or(cmdline.len()));
+    let name = program
+        .rsplit('/')
+        .next()
+        .filter(|name| !name.is_empty() && program.starts_with('/'));
+    format!("{}{arguments}", name.unwrap_or(program))
 }
 
 /// It ended within the range.
@@ -276,6 +287,23 @@ mod tests {
                 "42 1000 50.0 7.00 s 1.00 MiB 2.00 MiB 3 10.0 stress stress --cpu 1",
             ],
         );
+    }
+
+    #[test]
+    fn the_folder_of_a_program_gives_way_to_its_arguments() {
+        for (cmdline, shown) in [
+            ("/usr/bin/python3 /srv/app.py", "python3 /srv/app.py"),
+            ("sleep 5", "sleep 5"),
+            ("nginx: worker process", "nginx: worker process"),
+            ("./a/b c", "./a/b c"),
+            ("/ x", "/ x"),
+        ] {
+            let row = TopProcess {
+                cmdline: Some(cmdline.to_owned()),
+                ..row()
+            };
+            assert_eq!(command(&row), shown);
+        }
     }
 
     #[test]

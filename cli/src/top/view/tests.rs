@@ -119,10 +119,10 @@ procscope top · 2026-01-31 12:00:09 - 12:00:10 UTC (1.00 s) · host vm · cover
 CPU [████████████████████▓▓▓▓▓               ] processes 50.0 %  kernel 12.5 %  idle 37.5 %  of 2 CPUs
 4 processes, 1 ended †, by CPU
   PID  USER     CPU%  CPU-TIME       RSS      PEAK  THR  WAIT%  NAME              COMMAND
-  100  0       150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn              /usr/bin/burn --all
-  101  0        15.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  nginx             /usr/bin/nginx --all
-  102  0         1.5     1m01s  12.3 MiB  14.0 MiB    -    3.1  †sleep            /usr/bin/sleep --all
-  103  0         0.1     1m01s  12.3 MiB  14.0 MiB    4    3.1  数据库            /usr/bin/数据库 --all
+  100  0       150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn              burn --all
+  101  0        15.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  nginx             nginx --all
+  102  0         1.5     1m01s  12.3 MiB  14.0 MiB    -    3.1  †sleep            sleep --all
+  103  0         0.1     1m01s  12.3 MiB  14.0 MiB    4    3.1  数据库            数据库 --all
 
 q quit  c/m/p/r sort  g group  / filter  e ended first  space pause  ? help
 ";
