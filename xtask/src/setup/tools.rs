@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{Outcome, step, write_file};
 use crate::{
     place::{Place, find_program, is_program},
-    shell::{cargo, logged, retry},
+    shell::{cargo, logged, output, retry},
 };
 
 /// Programs from Debian, and the packages that bring them.
@@ -30,8 +30,7 @@ const PACKAGED: &[(&str, &str)] = &[
     // lint: the folder of advisories is unpacked and becomes a repository.
     ("xz", "xz-utils"),
     ("git", "git"),
-    // what the tables below are installed with
-    ("python3", "python3-venv"),
+    // what a table below is installed with
     ("npm", "npm"),
 ];
 
@@ -69,7 +68,17 @@ pub(super) fn missing_packages() -> Vec<String> {
     let absent = PACKAGED
         .iter()
         .filter(|(program, _package)| find_program(program).is_none());
-    absent.map(|(_program, package)| (*package).to_owned()).collect()
+    let venv = (!can_make_venv()).then_some("python3-venv");
+    absent
+        .map(|(_program, package)| *package)
+        .chain(venv)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether the Python in `PATH` has all that a virtual environment is made of; Debian's has not by itself.
+fn can_make_venv() -> bool {
+    output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok()
 }
 
 /// Finds or installs the rest.
