@@ -19,8 +19,6 @@ use super::{
 };
 use crate::{args::Top, config::Settings, users::Users};
 
-/// More rows than a person scrolls through; the collector sorts, so these are the ones that matter.
-const LIMIT: u32 = 500;
 /// The screen keeps up with more updates than a second can have; more wait in the feed.
 const UPDATES_MAX: usize = 4;
 /// How often the screen is drawn again although nothing came, for the words about waiting.
@@ -28,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Shows the live top until somebody ends it.
 pub(crate) async fn live(top: &Top, settings: &Settings) -> Result<()> {
-    let limit = settings.limit_up_to(LIMIT_MAX, LIMIT)?;
+    let limit = settings.limit_up_to(LIMIT_MAX, LIMIT_MAX)?;
     let query = Query {
         by: top.by,
         sort: top.sort,
@@ -40,7 +38,11 @@ pub(crate) async fn live(top: &Top, settings: &Settings) -> Result<()> {
     // Also puts back the terminal when something panics.
     let terminal = ratatui::try_init().map_err(|error| terminal_failure(&error))?;
     let feed = tokio::spawn(feed::run(settings.clone(), limit, asked, tell));
-    let state = State::new(settings.server.clone(), query);
+    let state = State::new(
+        settings.server.clone(),
+        query,
+        usize::try_from(limit).unwrap_or(usize::MAX),
+    );
     let outcome = show(terminal, state, &ask, updates, stop).await;
     feed.abort();
     let restored = ratatui::try_restore();

@@ -73,6 +73,8 @@ pub(super) struct State {
     /// Where the collector is, safe to show.
     pub server: String,
     pub query: Query,
+    /// The collector was asked for at most so many rows.
+    pub limit: usize,
     pub link: Link,
     pub mode: Mode,
     /// Processes that ended stand first.
@@ -90,10 +92,11 @@ pub(super) struct State {
 
 impl State {
     /// Before the first answer.
-    pub(super) fn new(server: String, query: Query) -> Self {
+    pub(super) fn new(server: String, query: Query, limit: usize) -> Self {
         Self {
             server,
             query,
+            limit,
             link: Link::Connecting,
             mode: Mode::Table,
             ended_first: false,
@@ -308,7 +311,7 @@ mod tests {
             sort: Sort::Cpu,
             filter: String::new(),
         };
-        let mut state = State::new("http://h:1".to_owned(), query);
+        let mut state = State::new("http://h:1".to_owned(), query, 100);
         state.update(Update::Seen(Box::new(seen(&state, 0))));
         state
     }

@@ -20,6 +20,8 @@ use crate::{args::By, audit, heading, text, units, users::Users, when};
 const BARS_MAX: usize = 3;
 /// An agent sends each second by default; a silence of this length is worth a word.
 const QUIET_WORTH_A_WORD: Duration = Duration::from_secs(5);
+/// In percent of all CPUs: a residual from here on is no matter of rounding.
+const RESIDUAL_WORTH_A_WORD: f64 = 1.0;
 /// Columns of the longest bar: a longer one tells nothing more.
 const BAR_WIDTH_MAX: u16 = 40;
 
@@ -177,9 +179,20 @@ fn bar(label: &str, row: &AuditRow, width: u16) -> Line<'static> {
     part("processes", process);
     part("kernel", kernel);
     if other.is_some() {
-        part("interrupts, stolen", taken);
+        part(taken_words(row), taken);
     }
     part("idle", percent(idle));
+    let residual = percent(row.residual_ns.unsigned_abs());
+    if residual >= RESIDUAL_WORTH_A_WORD {
+        part(
+            if row.residual_ns < 0 {
+                "counted twice"
+            } else {
+                "unaccounted"
+            },
+            residual,
+        );
+    }
     words.push(format!("of {} CPUs", row.cpus));
     let words = words.join(" ");
     let beside = u16::try_from(text::width(label) + text::width(&words) + 3).unwrap_or(u16::MAX);
@@ -207,6 +220,15 @@ fn bar(label: &str, row: &AuditRow, width: u16) -> Line<'static> {
         Span::raw("]"),
         Span::raw(words),
     ])
+}
+
+/// What this kernel tells apart from the time of tasks.
+fn taken_words(row: &AuditRow) -> &'static str {
+    match (columns::sum(row.irq_ns, row.softirq_ns), row.steal_ns) {
+        (Some(_), Some(_)) => "interrupts, stolen",
+        (Some(_), None) => "interrupts",
+        (None, _) => "stolen",
+    }
 }
 
 /// How things stand: what the table shows, or what we wait for.
@@ -259,12 +281,15 @@ fn table_status(state: &State, seen: &Seen, width: usize) -> Line<'static> {
     let rows = state.rows();
     let ended = rows.iter().filter(|row| columns::ended(row)).count();
     let what = match (seen.query.by, rows.len()) {
-        (By::Process, 1) => "process",
-        (By::Process, _) => "processes",
-        (_, 1) => "group",
-        _ => "groups",
+        (by, 1) => by.word().to_owned(),
+        (By::Process, _) => "processes".to_owned(),
+        (by, _) => format!("{}s", by.word()),
     };
     let mut parts = vec![format!("{} {what}", rows.len())];
+    if seen.top.processes.len() >= state.limit {
+        // The collector has more, but not of what matters in this order.
+        parts[0].insert_str(0, "the first ");
+    }
     if ended > 0 {
         parts.push(format!("{ended} ended {}", columns::ENDED));
     }

@@ -182,7 +182,7 @@ fn it_shows_the_stream_and_q_ends_it() {
     screen.wait_for("nginx --all");
     screen.wait_for("3 processes, 1 ended †, by CPU");
     screen.press("g");
-    screen.wait_for("3 groups");
+    screen.wait_for("3 commands");
     let asked = collector.asked.lock().unwrap().top.clone();
     assert_eq!(
         (
@@ -194,9 +194,9 @@ fn it_shows_the_stream_and_q_ends_it() {
     );
     screen.press("/ngi");
     screen.wait_for("name contains: ngi");
-    screen.wait_for("1 group, by CPU, named \"ngi\"");
+    screen.wait_for("1 command, by CPU, named \"ngi\"");
     screen.press("\x1b");
-    screen.wait_for("3 groups");
+    screen.wait_for("3 commands");
     screen.press("q");
     screen.ends();
 }

@@ -80,7 +80,7 @@ fn query() -> Query {
 }
 
 fn state(names: &[&str]) -> State {
-    let mut state = State::new("http://127.0.0.1:7400".to_owned(), query());
+    let mut state = State::new("http://127.0.0.1:7400".to_owned(), query(), 100);
     state.update(Update::Seen(Box::new(seen(names))));
     state
 }
@@ -138,7 +138,7 @@ fn a_process_that_ended_is_dim() {
 
 #[test]
 fn without_a_collector_the_screen_says_what_it_waits_for() {
-    let mut state = State::new("http://127.0.0.1:7400".to_owned(), query());
+    let mut state = State::new("http://127.0.0.1:7400".to_owned(), query(), 100);
     assert!(screen(&state, 100, 8).contains("connecting to http://127.0.0.1:7400"));
     let why = "could not reach the collector: connection refused".to_owned();
     state.update(Update::Away {
@@ -174,13 +174,29 @@ fn losses_have_a_line_of_their_own() {
         reason: "map_full".to_owned(),
         count: 7,
     }];
-    let mut state = State::new(String::new(), query());
+    let mut state = State::new(String::new(), query(), 100);
     state.update(Update::Seen(Box::new(seen)));
     assert!(
         screen(&state, 110, 10)
             .lines()
             .any(|line| line == "lost: map_full 7")
     );
+}
+
+#[test]
+fn what_the_audit_cannot_place_is_said() {
+    let mut seen = seen(&["burn"]);
+    seen.audit.as_mut().unwrap().rows[0].residual_ns = 140_000_000;
+    let mut state = State::new(String::new(), query(), 100);
+    state.update(Update::Seen(Box::new(seen)));
+    assert!(screen(&state, 130, 10).contains("idle 37.5 %  unaccounted 7.0 %  of 2 CPUs"));
+}
+
+#[test]
+fn rows_that_are_not_all_are_the_first() {
+    let mut state = state(&["burn", "nginx"]);
+    state.limit = 2;
+    assert!(screen(&state, 110, 10).contains("the first 2 processes, by CPU"));
 }
 
 #[test]
@@ -212,7 +228,7 @@ proptest! {
         seen.top.coverage.as_mut().unwrap().losses = vec![CoverageLoss { reason: reason.clone(), count: 1 }];
         seen.top.coverage.as_mut().unwrap().sources = vec![reason];
         seen.audit.as_mut().unwrap().rows[0].host = host;
-        let mut state = State::new(String::new(), query());
+        let mut state = State::new(String::new(), query(), 100);
         state.update(Update::Seen(Box::new(seen)));
         for cell in buffer(&state, 100, 20).content() {
             prop_assert!(!cell.symbol().chars().any(text::is_unsafe), "{:?}", cell.symbol());
