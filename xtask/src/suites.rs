@@ -1,22 +1,24 @@
 //! `cargo xtask test`: every suite in its order and within its minutes, and one summary at the end.
 
+mod programs;
+
 use std::{
     env,
-    ffi::OsStr,
-    fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use self::programs::Program;
 use crate::{
     lint,
     place::Place,
     runner::{Counts, Runner},
     setup::{self, Ready},
-    shell::cargo,
+    shell::{self, cargo},
 };
 
 /// Options of `test`.
@@ -61,49 +63,15 @@ impl Name {
         }
     }
 
-    /// What cargo is asked; nothing for the lints.
-    fn cargo(self, root: &Path) -> Result<Vec<String>> {
-        let mut words: Vec<String> = match self {
-            Self::Lint => return Ok(Vec::new()),
-            Self::Unit => return Ok(["test", "--locked"].map(str::to_owned).to_vec()),
-            // The same selection of packages each time: with another one cargo would choose other features for
-            // what they depend on, and compile that again.
-            _ => ["test", "--locked", "--workspace", "--exclude", "agent-ebpf"]
-                .map(str::to_owned)
-                .to_vec(),
+    /// Whether a test program belongs to this suite.
+    fn has(self, program: &Program) -> bool {
+        let package = match self {
+            Self::Lint | Self::Unit => return false,
+            Self::Kernel => "tests/kernel",
+            Self::E2e | Self::Deploy => "tests/e2e",
         };
-        let targets = match self {
-            Self::Kernel => targets(&root.join("tests/kernel"), "procscope-tests-kernel")?,
-            Self::E2e => targets(&root.join("tests/e2e"), "procscope-tests-e2e")?,
-            _ => Vec::new(),
-        };
-        words.extend(targets.into_iter().filter(|target| target != DEPLOY));
-        if self == Self::Deploy {
-            words.push(DEPLOY.to_owned());
-        }
-        Ok(words)
+        program.package == Path::new(package) && (program.target == "deploy") == (self == Self::Deploy)
     }
-}
-
-/// The target of the suite `deploy`, which stands in the package of `e2e`.
-const DEPLOY: &str = "--test=deploy";
-
-/// The targets of a package of tests: its program, and each file in its folder `tests`.
-fn targets(package: &Path, program: &str) -> Result<Vec<String>> {
-    let mut targets = vec![format!("--bin={program}")];
-    let folder = package.join("tests");
-    if folder.is_dir() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let path = entry
-                .with_context(|| format!("list {}", folder.display()))?
-                .path();
-            if let (Some("rs"), Some(name)) = (path.extension().and_then(OsStr::to_str), path.file_stem()) {
-                targets.push(format!("--test={}", name.to_string_lossy()));
-            }
-        }
-    }
-    targets.sort();
-    Ok(targets)
 }
 
 /// Minutes for set-up and compiling, with an empty cache.
@@ -172,38 +140,57 @@ pub(crate) fn lint(place: &Place) -> Result<()> {
 /// Compiles what the suites run, so that their minutes are their own.
 fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Result<Counts> {
     let deadline = start + minutes(BUILD_BUDGET);
-    let mut commands = vec![["build", "--locked"].map(str::to_owned).to_vec()];
-    for name in wanted.iter().filter(|name| **name != Name::Lint) {
-        let mut command = name.cargo(&place.root)?;
-        command.push("--no-run".to_owned());
-        commands.push(command);
+    let mut commands = vec![words(place, &["build", "--locked"])];
+    if wanted.contains(&Name::Unit) {
+        commands.push(words(place, &["test", "--locked", "--no-run"]));
     }
-    for arguments in commands {
-        let ran = runner.run(cargo().args(&arguments).current_dir(&place.root), deadline)?;
-        ensure!(ran.succeeded, "`cargo {}` failed", arguments.join(" "));
+    if wanted.iter().any(|name| !matches!(name, Name::Lint | Name::Unit)) {
+        commands.push(programs::compile(&place.root));
+    }
+    for mut command in commands {
+        let ran = runner.run(&mut command, deadline)?;
+        ensure!(ran.succeeded, "`{}` failed", shell::words(&command));
     }
     Ok(Counts::default())
 }
 
+/// A command of cargo's in the workspace.
+fn words(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(arguments).current_dir(&place.root);
+    command
+}
+
 fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Instant) -> Result<Counts> {
     let deadline = start + minutes(name.budget());
-    if name == Name::Lint {
-        return lint::all(place, runner, deadline);
+    let commands = match name {
+        Name::Lint => return lint::all(place, runner, deadline),
+        // All default members, and among them the examples in their documentation.
+        Name::Unit => vec![words(place, &["test", "--locked", "--no-fail-fast"])],
+        _ => {
+            let programs = programs::list(&place.root)?;
+            programs
+                .iter()
+                .filter(|program| name.has(program))
+                .map(|program| program.command(&place.root))
+                .collect()
+        }
+    };
+    let path = path(place)?;
+    let mut counts = Counts::default();
+    for mut command in commands {
+        command
+            .env("PATH", &path)
+            .env("PROCSCOPE_LIBCHDB", &ready.library);
+        let ran = runner.run(&mut command, deadline)?;
+        counts += ran.counts;
+        if !ran.succeeded && ran.counts.failed == 0 {
+            // A test program that crashed has no closing line.
+            counts += Counts::FAILED;
+        }
     }
-    let mut test = cargo();
-    test.args(name.cargo(&place.root)?)
-        .current_dir(&place.root)
-        .env("PATH", path(place)?)
-        .env("PROCSCOPE_LIBCHDB", &ready.library);
-    let mut ran = runner.run(&mut test, deadline)?;
-    if ran.counts.passed + ran.counts.failed == 0 {
-        bail!("it ran no test");
-    }
-    if !ran.succeeded && ran.counts.failed == 0 {
-        // A test program that crashed has no closing line.
-        ran.counts += Counts::FAILED;
-    }
-    Ok(ran.counts)
+    ensure!(counts.passed + counts.failed > 0, "it ran no test");
+    Ok(counts)
 }
 
 /// `PATH` with what set-up installed for the suites in front.
@@ -286,16 +273,19 @@ mod tests {
     }
 
     #[test]
-    fn e2e_is_everything_in_its_package_but_deploy() {
-        let dir = tempfile::tempdir().unwrap();
-        let tests = dir.path().join("tests/e2e/tests");
-        fs::create_dir_all(tests.join("deploy")).unwrap();
-        for file in ["deploy.rs", "flow.rs", "notes.md"] {
-            fs::write(tests.join(file), "").unwrap();
-        }
-        let targets = |name: Name| name.cargo(dir.path()).unwrap().split_off(5);
-        assert_eq!(targets(Name::E2e), ["--bin=procscope-tests-e2e", "--test=flow"]);
-        assert_eq!(targets(Name::Deploy), ["--test=deploy"]);
+    fn a_test_program_belongs_to_one_suite() {
+        let suites = |package: &str, target: &str| -> Vec<&str> {
+            let program = Program::new(package, target, "/program");
+            Name::value_variants()
+                .iter()
+                .filter(|name| name.has(&program))
+                .map(|name| name.word())
+                .collect()
+        };
+        assert_eq!(suites("tests/kernel", "lifecycle"), ["kernel"]);
+        assert_eq!(suites("engine", "lifecycle"), Vec::<&str>::new());
+        assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
+        assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
     }
 
     #[test]
