@@ -161,6 +161,7 @@ fn sum(rows: &[AuditRow]) -> AuditRow {
         irq_ns: add(total.irq_ns, row.irq_ns),
         softirq_ns: add(total.softirq_ns, row.softirq_ns),
         steal_ns: add(total.steal_ns, row.steal_ns),
+        residual_ns: total.residual_ns.saturating_add(row.residual_ns),
         ..total
     })
 }
