@@ -72,7 +72,7 @@ impl Engine {
     /// When the folder cannot be opened; the engine's own words are on stderr then.
     pub fn start(chdb: &'static Chdb, folder: &Folder, memory_bytes: u64) -> Result<Self, Exception> {
         let path = format!("--path={}", folder.engine().display());
-        let configuration = folder.path().join("clickhouse.xml");
+        let configuration = folder.engine().join("empty.xml");
         fs::write(&configuration, EMPTY_CONFIGURATION).map_err(|error| {
             Exception::new(
                 Code::LOGICAL_ERROR,
@@ -86,7 +86,7 @@ impl Engine {
         arguments.push(format!("--backups.allowed_path={}", folder.backups().display()));
         arguments.push(format!(
             "--user_scripts_path={}",
-            folder.path().join("user_scripts").display()
+            folder.engine().join("user_scripts").display()
         ));
         let mut control = chdb.connect(&arguments).ok_or_else(|| {
             Exception::new(

@@ -14,6 +14,8 @@ use procscope_startup::{Failure, Result};
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Becomes the file `listen`: open from the start, for the sandbox opens no file here.
+    address: File,
     /// Locked; the lock goes with the process, however it ends.
     _lock: File,
 }
@@ -61,7 +63,14 @@ impl Folder {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(|error| fail("write to", &error))?;
-        let folder = Self { path, _lock: lock };
+        // An address of an earlier run leads nowhere.
+        drop(fs::remove_file(path.join("listen")));
+        let address = File::create(path.join("listen.new")).map_err(|error| fail("write to", &error))?;
+        let folder = Self {
+            path,
+            address,
+            _lock: lock,
+        };
         for part in [folder.engine(), folder.backups()] {
             DirBuilder::new()
                 .recursive(true)
@@ -69,8 +78,6 @@ impl Folder {
                 .create(&part)
                 .map_err(|error| fail("make", &error))?;
         }
-        // An address of an earlier run leads nowhere.
-        drop(fs::remove_file(folder.path.join("listen")));
         Ok(folder)
     }
 
@@ -98,7 +105,8 @@ impl Folder {
     /// When it cannot be written.
     pub fn write_address(&self, address: SocketAddr) -> Result<()> {
         let (new, file) = (self.path.join("listen.new"), self.path.join("listen"));
-        fs::write(&new, format!("{address}\n"))
+        (&self.address)
+            .write_all(format!("{address}\n").as_bytes())
             .and_then(|()| fs::rename(&new, &file))
             .map_err(|error| {
                 Failure::failed(format_args!(

@@ -20,6 +20,7 @@ pub mod server;
 pub mod sessions;
 pub mod statement;
 pub mod stats;
+pub mod tables;
 pub mod upload;
 
 use std::{io, net::TcpListener, sync::Arc};
@@ -47,7 +48,7 @@ pub fn start(config: Config) -> Result<()> {
     }
     let folder = Folder::take(&config.data_dir)?;
     // The engine looks for a configuration in the current folder, and relative paths start there.
-    std::env::set_current_dir(folder.path())
+    std::env::set_current_dir(folder.engine())
         .map_err(|error| Failure::failed(format_args!("could not enter the data folder: {error}")))?;
     let listener = listen(&config)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
@@ -58,7 +59,7 @@ pub fn start(config: Config) -> Result<()> {
         ))
     })?;
     // From here on, before any other thread exists, files and the network are out of reach.
-    report_sandbox(sandbox::enter(folder.path(), &config.library));
+    report_sandbox(sandbox::enter(&folder, &config.library));
     let engine = Engine::start(chdb, &folder, config.memory_bytes).map_err(|error| {
         Failure::failed(format_args!(
             "could not start the engine on {}: {error}",
@@ -80,7 +81,7 @@ pub fn start(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format_args!("could not start the runtime: {error}")))?;
-    let served = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let stop = stop_signal()?;
         folder.write_address(address)?;
         let facts = shared.engine.facts();
@@ -89,7 +90,7 @@ pub fn start(config: Config) -> Result<()> {
     });
     // A query that did not end in time holds its thread: do not wait for it.
     runtime.shutdown_background();
-    served
+    outcome
 }
 
 fn listen(config: &Config) -> Result<TcpListener> {

@@ -8,10 +8,13 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
 };
 
+use crate::folder::Folder;
+
 /// The newest set of rules that we ask for; older kernels give what they have.
 const ABI_WANTED: ABI = ABI::V5;
 
-/// What the engine reads about the machine: memory, CPUs, limits, time zones. Missing ones are left out.
+/// What the engine reads about the machine and itself: memory, CPUs, limits, time zones. Missing ones are left out.
+/// Of `/proc/self` only what tells nothing: its `environ` and `mem` would.
 const READABLE: &[&str] = &[
     "/dev/random",
     "/dev/urandom",
@@ -20,7 +23,12 @@ const READABLE: &[&str] = &[
     "/proc/cpuinfo",
     "/proc/loadavg",
     "/proc/meminfo",
-    "/proc/self",
+    "/proc/self/cgroup",
+    "/proc/self/maps",
+    "/proc/self/mountinfo",
+    "/proc/self/stat",
+    "/proc/self/statm",
+    "/proc/self/status",
     "/proc/stat",
     "/proc/sys/kernel",
     "/proc/sys/vm",
@@ -41,12 +49,13 @@ pub enum Sandbox {
     Absent,
 }
 
-/// Locks this thread, and every thread that it starts from now on, into `folder`. `library` stays readable: the
-/// engine maps it again for stack traces.
+/// Locks this thread, and every thread that it starts from now on, into the parts of `folder` that the engine
+/// writes; beside them a file can be made and renamed, and nothing can be read: a password may lie there. `library`
+/// stays readable: the engine maps it again for stack traces.
 ///
 /// # Errors
 /// When Landlock is there and refuses the rules.
-pub fn enter(folder: &Path, library: &Path) -> Result<Sandbox, RulesetError> {
+pub fn enter(folder: &Folder, library: &Path) -> Result<Sandbox, RulesetError> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI_WANTED))?
@@ -54,7 +63,9 @@ pub fn enter(folder: &Path, library: &Path) -> Result<Sandbox, RulesetError> {
         .create()?;
     let all = AccessFs::from_all(ABI_WANTED);
     let read = AccessFs::from_read(ABI_WANTED) & !AccessFs::Execute;
-    let mut ruleset = allow(ruleset, folder, all)?;
+    let mut ruleset = allow(ruleset, &folder.engine(), all)?;
+    ruleset = allow(ruleset, &folder.backups(), all)?;
+    ruleset = allow(ruleset, folder.path(), AccessFs::MakeReg | AccessFs::RemoveFile)?;
     ruleset = allow(
         ruleset,
         Path::new("/dev/null"),
@@ -86,5 +97,8 @@ fn allow(
     } else {
         access & AccessFs::from_file(ABI_WANTED)
     };
-    ruleset.add_rule(PathBeneath::new(file, access))
+    let ruleset = ruleset.add_rule(PathBeneath::new(&file, access))?;
+    // The rule holds for the entry as it was found; one of procfs is made anew once nobody has it open.
+    std::mem::forget(file);
+    Ok(ruleset)
 }

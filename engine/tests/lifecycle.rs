@@ -280,7 +280,7 @@ fn many_clients_at_once_are_all_answered() {
         }
     });
     assert_eq!(engine.sql("SELECT count() FROM t"), "120\n");
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(started.elapsed() < Duration::from_mins(1));
 }
 
 #[test]

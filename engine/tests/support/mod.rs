@@ -18,7 +18,7 @@ pub const READER_PASSWORD: &str = "s3cret-of-the-reader";
 pub struct Engine {
     child: Child,
     dir: PathBuf,
-    _owned: Option<tempfile::TempDir>,
+    owned: Option<tempfile::TempDir>,
     pub address: String,
 }
 
@@ -27,7 +27,7 @@ impl Engine {
     pub fn start() -> Self {
         let owned = tempfile::tempdir().unwrap();
         let mut engine = Self::start_in(owned.path(), &[]);
-        engine._owned = Some(owned);
+        engine.owned = Some(owned);
         engine
     }
 
@@ -35,7 +35,7 @@ impl Engine {
     pub fn start_in(dir: &Path, extra: &[&str]) -> Self {
         let data_dir = dir.join("data");
         let mut child = command(dir, extra).stderr(Stdio::piped()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let address = loop {
             if let Ok(address) = fs::read_to_string(data_dir.join("listen"))
                 && TcpStream::connect(address.trim()).is_ok()
@@ -64,7 +64,7 @@ impl Engine {
         Self {
             child,
             dir: dir.to_path_buf(),
-            _owned: None,
+            owned: None,
             address,
         }
     }
@@ -263,4 +263,10 @@ pub fn wait_until(what: &str, longest: Duration, mut reached: impl FnMut() -> bo
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The numbers below `end`, a line each.
+pub fn lines(end: u32) -> String {
+    let numbers: Vec<_> = (0..end).map(|number| number.to_string()).collect();
+    numbers.join("\n") + "\n"
 }
