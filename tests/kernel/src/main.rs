@@ -1,3 +1,193 @@
-//! Entry point.
+//! Programs whose use is known: what the tests of the kernel side run and measure.
+//!
+//! Each prints what the kernel says of it as `key value` lines, and waits for a line on its input where a test
+//! wants to look at it.
 
-fn main() {}
+use std::{
+    ffi::OsString,
+    hint::black_box,
+    io::{self, BufRead as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use procscope_tests_kernel::children_cpu_ns;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<_> = arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy())
+        .collect();
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    let outcome = match *words {
+        // Has a name that no terminal should see.
+        ["name", _] => take_name(arguments[1].as_bytes()),
+        _ => run(&words),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(io::stderr(), "{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Result<()> {
+    match *arguments {
+        // Uses one CPU for each thread and never gives it up by itself.
+        ["burn", milliseconds, threads] => {
+            burn(Duration::from_millis(milliseconds.parse()?), threads.parse()?)
+        }
+        // The first thread exits at once, another burns on.
+        ["leader-exits-first", milliseconds] => {
+            let time = Duration::from_millis(milliseconds.parse()?);
+            thread::spawn(move || {
+                spin(time);
+                // SAFETY: ends the whole process, as exit(3) would.
+                unsafe { libc::_exit(5) }
+            });
+            // SAFETY: ends this thread alone; nothing of it is used afterwards.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+            bail!("the first thread is still there")
+        }
+        // Burns in the first thread, then calls execve from another.
+        ["exec-from-thread", before, after] => {
+            spin(Duration::from_millis(before.parse()?));
+            let after = after.to_owned();
+            let caller = thread::spawn(move || -> io::Error {
+                use std::os::unix::process::CommandExt as _;
+                spin(Duration::from_millis(30));
+                Command::new("/proc/self/exe").args(["burn", &after, "1"]).exec()
+            });
+            let error = caller
+                .join()
+                .map_err(|_panic| anyhow::anyhow!("the caller panicked"))?;
+            Err(error).context("execve from a thread")
+        }
+        // Threads that burn a little and end, one after another.
+        ["threads", count, milliseconds] => {
+            let time = Duration::from_millis(milliseconds.parse()?);
+            for _thread in 0..count.parse::<u32>()? {
+                thread::spawn(move || spin(time))
+                    .join()
+                    .map_err(|_panic| anyhow::anyhow!("a thread panicked"))?;
+            }
+            Ok(())
+        }
+        // Touches so many MiB, says so, and keeps or frees them before it waits.
+        ["touch", mib, keep] => touch(mib.parse()?, keep == "keep"),
+        // Runs a program so many times, one after another, and says what its children used.
+        ["spawn", count, program] => {
+            for _run in 0..count.parse::<u32>()? {
+                Command::new(program)
+                    .status()
+                    .with_context(|| format!("run {program}"))?;
+            }
+            say("children_cpu_ns", children_cpu_ns()?)
+        }
+        // A child that has ended and is not reaped until the test says so.
+        ["zombie", milliseconds] => {
+            let mut child = Command::new("/proc/self/exe")
+                .args(["burn", milliseconds, "1"])
+                .spawn()?;
+            say("child", child.id().into())?;
+            wait_for_a_line()?;
+            child.wait()?;
+            say("reaped", 1)?;
+            wait_for_a_line()
+        }
+        ["exit", code] => std::process::exit(code.parse()?),
+        ["pause", ..] => {
+            say("ready", 1)?;
+            wait_for_a_line()
+        }
+        _ => bail!("no such program: {arguments:?}"),
+    }
+}
+
+fn take_name(name: &[u8]) -> Result<()> {
+    let mut bytes = [0_u8; 16];
+    let len = name.len().min(15);
+    bytes[..len].copy_from_slice(&name[..len]);
+    // SAFETY: reads 16 bytes that end with zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
+    say("ready", 1)?;
+    wait_for_a_line()
+}
+
+fn burn(time: Duration, threads: usize) -> Result<()> {
+    let burners: Vec<_> = (1..threads).map(|_| thread::spawn(move || spin(time))).collect();
+    spin(time);
+    for burner in burners {
+        burner
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("a burner panicked"))?;
+    }
+    Ok(())
+}
+
+/// Computes until the time is over, without a system call but for the clock, which is none.
+fn spin(time: Duration) {
+    let end = Instant::now() + time;
+    let mut x = 1_u64;
+    while Instant::now() < end {
+        for _turn in 0..10_000 {
+            x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+}
+
+fn touch(mib: usize, keep: bool) -> Result<()> {
+    const PAGE: usize = 4096;
+    say("ready", 1)?;
+    wait_for_a_line()?;
+    let len = mib << 20;
+    // SAFETY: a new anonymous mapping at an address that the kernel chooses.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error()).context("map memory");
+    }
+    // SAFETY: the mapping is ours; small pages, as most programs have them.
+    unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
+    for offset in (0..len).step_by(PAGE) {
+        // SAFETY: within the mapping.
+        let byte = unsafe { start.cast::<u8>().add(offset) };
+        // SAFETY: as above.
+        unsafe { byte.write_volatile(1) };
+    }
+    if !keep {
+        // SAFETY: the mapping is ours and no pointer into it is used afterwards.
+        unsafe { libc::munmap(start, len) };
+    }
+    say("touched", 1)?;
+    wait_for_a_line()
+}
+
+fn say(key: &str, value: u64) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{key} {value}")?;
+    out.flush().context("say something to the test")
+}
+
+fn wait_for_a_line() -> Result<()> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("wait for the test")?;
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! What the tests of the kernel side share: programs under watch, and what the kernel itself says of them.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use procscope_agent::{
+    observer::{Observer, Settings},
+    scrub::Cmdline,
+};
+use procscope_proto::v1;
+
+/// Measurements of one test must not be another's load.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this program runs.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The agent's own observer, and every snapshot it made.
+pub struct Watch {
+    observer: Observer,
+    /// Oldest first.
+    pub snapshots: Vec<v1::Snapshot>,
+}
+
+impl Watch {
+    /// Attaches to the kernel.
+    ///
+    /// # Errors
+    /// Without the privilege: the test fails, it does not skip.
+    pub fn start() -> Result<Self> {
+        let settings = Settings {
+            host: "test".to_owned(),
+            interval: Duration::from_millis(100),
+            cmdline: Cmdline::Scrubbed,
+        };
+        let observer = Observer::start(settings).context(
+            "attach to the kernel: these tests need root, or CAP_BPF and CAP_PERFMON, and kernel BTF",
+        )?;
+        Ok(Self {
+            observer,
+            snapshots: Vec::new(),
+        })
+    }
+
+    /// Ends the interval now.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be read.
+    pub fn tick(&mut self) -> Result<&v1::Snapshot> {
+        self.snapshots.push(self.observer.snapshot()?);
+        self.snapshots.last().context("just pushed")
+    }
+
+    /// Ends an interval every 100 ms until something is so.
+    ///
+    /// # Errors
+    /// When it is not so after `seconds`.
+    pub fn until(&mut self, what: &str, seconds: u64, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        while !is_so(self) {
+            ensure!(Instant::now() < deadline, "{what}: not so after {seconds} s");
+            self.observer.wait(&stop);
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// The samples of a process, oldest first.
+    pub fn samples(&self, pid: u32) -> Vec<&v1::ProcessSample> {
+        self.snapshots
+            .iter()
+            .flat_map(|snapshot| &snapshot.samples)
+            .filter(|sample| sample.pid == pid)
+            .collect()
+    }
+
+    /// The newest sample of a process.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn newest(&self, pid: u32) -> Result<&v1::ProcessSample> {
+        self.samples(pid)
+            .last()
+            .copied()
+            .with_context(|| format!("no sample of process {pid}"))
+    }
+
+    /// Every exit that was told.
+    pub fn exits(&self) -> impl Iterator<Item = &v1::ProcessExit> {
+        self.snapshots.iter().flat_map(|snapshot| &snapshot.exits)
+    }
+
+    /// Waits for the exit of a process.
+    ///
+    /// # Errors
+    /// When it is not told in 10 s.
+    pub fn exit_of(&mut self, pid: u32) -> Result<v1::ProcessExit> {
+        self.until("the exit is told", 10, |watch| {
+            watch.exits().any(|exit| exit.pid == pid)
+        })?;
+        self.exits()
+            .find(|exit| exit.pid == pid)
+            .cloned()
+            .context("just seen")
+    }
+
+    /// Losses of every interval so far, of one reason.
+    pub fn losses(&self, reason: &str) -> u64 {
+        self.snapshots
+            .iter()
+            .flat_map(|snapshot| &snapshot.losses)
+            .filter(|loss| loss.reason == reason)
+            .map(|loss| loss.count)
+            .sum()
+    }
+
+    /// No counter of any process ever grew by more than the CPUs could give in the interval.
+    ///
+    /// # Errors
+    /// Names the first sample that did.
+    pub fn check_no_spike(&self) -> Result<()> {
+        for snapshot in &self.snapshots {
+            let cpus = u64::from(snapshot.audit.as_ref().map_or(1, |audit| audit.cpus));
+            // The walk comes a little after the instant that the interval is measured to, and one tick may lie
+            // between what a task had used and what was accounted.
+            let most = (snapshot.interval_ns + 30_000_000) * cpus;
+            for sample in &snapshot.samples {
+                ensure!(
+                    sample.cpu_time_ns_delta <= most,
+                    "{sample:?} used more than {most} ns"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A program under test, with its standard input and output.
+pub struct Program {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts `binary` with arguments divided by blanks.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(binary: &str, arguments: &str) -> Result<Self> {
+        Self::spawn(Command::new(binary).args(arguments.split(' ')))
+    }
+
+    /// Starts a command.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        let out = BufReader::new(child.stdout.take().context("its output is piped")?);
+        Ok(Self { child, out })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line `key value`.
+    ///
+    /// # Errors
+    /// When something else comes.
+    pub fn hear(&mut self, key: &str) -> Result<u64> {
+        let mut line = String::new();
+        self.out
+            .read_line(&mut line)
+            .context("read what the program says")?;
+        let Some((said, value)) = line.trim().split_once(' ') else {
+            bail!("expected `{key}`, heard `{line}`")
+        };
+        ensure!(said == key, "expected `{key}`, heard `{line}`");
+        value.parse().with_context(|| format!("read `{line}`"))
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn go_on(&mut self) -> Result<()> {
+        writeln!(self.child.stdin.as_mut().context("its input is piped")?).context("let the program go on")
+    }
+
+    /// Ends it with a signal.
+    pub fn kill(&self, signal: i32) {
+        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+
+    /// Waits for its end, as wait4(2) tells it: status, and the CPU time that it and its children used.
+    ///
+    /// # Errors
+    /// When there is nothing to wait for.
+    pub fn wait4(mut self) -> Result<(i32, u64)> {
+        drop(self.child.stdin.take());
+        let mut status = 0;
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: both pointers are valid for one value each.
+        let pid = unsafe {
+            libc::wait4(
+                self.child.id().cast_signed(),
+                &raw mut status,
+                0,
+                usage.as_mut_ptr(),
+            )
+        };
+        ensure!(pid > 0, "wait4: {}", io::Error::last_os_error());
+        // SAFETY: all bits zero is a value, and wait4 has filled it.
+        Ok((status, cpu_ns(&unsafe { usage.assume_init() })))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Already ended, mostly.
+        if let Ok(None) = self.child.try_wait() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+fn cpu_ns(usage: &libc::rusage) -> u64 {
+    let ns = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_usec).unwrap_or(0) * 1_000
+    };
+    ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
+/// What children used that this process has waited for: `getrusage(RUSAGE_CHILDREN)`.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn children_cpu_ns() -> Result<u64> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: valid for one value.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    ensure!(result == 0, "getrusage: {}", io::Error::last_os_error());
+    // SAFETY: all bits zero is a value, and getrusage has filled it.
+    Ok(cpu_ns(&unsafe { usage.assume_init() }))
+}
+
+/// What a process has used until now by its own clock (`clock_getcpuclockid`), which is exact to the nanosecond.
+///
+/// # Errors
+/// When it is gone.
+pub fn process_clock_ns(pid: u32) -> Result<u64> {
+    let mut clock = 0;
+    // SAFETY: valid for one value.
+    let result = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    ensure!(result == 0, "no clock of process {pid}");
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: valid for one value.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    ensure!(
+        result == 0,
+        "clock of process {pid}: {}",
+        io::Error::last_os_error()
+    );
+    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
+}
+
+/// A value in kB of /proc/PID/status, in bytes.
+///
+/// # Errors
+/// When the process is gone or has no such line.
+pub fn status_bytes(pid: u32, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .with_context(|| format!("no {key}"))?;
+    Ok(line
+        .trim_start_matches(':')
+        .trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse::<u64>()?
+        * 1024)
+}
+
+/// `a` differs from `b` by at most so many thousandths of `b`.
+///
+/// # Errors
+/// Names both.
+pub fn within(what: &str, a: u64, b: u64, thousandths: u64) -> Result<()> {
+    let bound = u64::try_from(u128::from(b) * u128::from(thousandths) / 1000)?;
+    ensure!(
+        a.abs_diff(b) <= bound,
+        "{what}: {a} differs from {b} by {}, more than {thousandths} thousandths",
+        a.abs_diff(b)
+    );
+    Ok(())
+}
+
+/// Waits until something is so.
+///
+/// # Errors
+/// When it is not so in time.
+pub fn wait_until(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !is_so() {
+        ensure!(Instant::now() < deadline, "{what}: not so after {seconds} s");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The agent's binary with less than it wants: one clear line, the documented exit code, nothing left behind.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use procscope_tests_kernel::alone;
+
+/// The agent's binary beside this test.
+fn agent() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let agent = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("a target folder")?
+        .join("procscope-agent");
+    ensure!(
+        agent.exists(),
+        "{} is missing: run `cargo build` first",
+        agent.display()
+    );
+    // Everybody may start it, also those who may not look into our folders.
+    let open = std::env::temp_dir().join(format!("procscope-agent-test-{}", std::process::id()));
+    fs::copy(&agent, &open).with_context(|| format!("copy {}", agent.display()))?;
+    Ok(open)
+}
+
+fn run(script: &str) -> Result<Output> {
+    let agent = agent()?;
+    let script = script.replace("AGENT", &agent.display().to_string());
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .context("run sh")?;
+    fs::remove_file(&agent)?;
+    Ok(output)
+}
+
+/// Numbers of the programs that are loaded in this kernel by an agent.
+fn programs() -> Result<usize> {
+    let output = Command::new("bpftool")
+        .args(["prog", "show"])
+        .output()
+        .context("run bpftool (see cargo xtask setup)")?;
+    ensure!(
+        output.status.success(),
+        "bpftool: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .lines()
+        .filter(|line| line.contains("name sched_switch ") || line.contains("name task_iter "))
+        .count())
+}
+
+fn check_refused(script: &str, says: &[&str]) -> Result<()> {
+    let _alone = alone();
+    let before = programs()?;
+    let output = run(script)?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{:?}: {error}", output.status);
+    let lines: Vec<&str> = error.lines().collect();
+    ensure!(lines.len() == 1, "one line, not: {error}");
+    for word in says {
+        ensure!(lines[0].contains(word), "`{word}` is missing in: {error}");
+    }
+    ensure!(programs()? == before, "kernel programs were left behind");
+    Ok(())
+}
+
+#[test]
+fn without_any_capability_it_names_both() -> Result<()> {
+    check_refused(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups AGENT sample",
+        &["procscope-agent: error: ", "CAP_BPF and CAP_PERFMON"],
+    )
+}
+
+#[test]
+fn without_perfmon_it_names_that_one() -> Result<()> {
+    check_refused(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all,+bpf --ambient-caps=-all,+bpf \
+         --bounding-set=-all,+bpf AGENT sample",
+        &["grant CAP_PERFMON"],
+    )
+}
+
+#[test]
+fn without_kernel_types_it_says_so() -> Result<()> {
+    check_refused(
+        "unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec AGENT sample'",
+        &["BTF"],
+    )
+}
+
+#[test]
+fn the_two_capabilities_are_enough() -> Result<()> {
+    let _alone = alone();
+    let before = programs()?;
+    let caps = "-all,+bpf,+perfmon";
+    let output = run(&format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps={caps} --ambient-caps={caps} \
+         --bounding-set={caps} AGENT sample --interval 200ms --count 2"
+    ))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{error}");
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .context("each line is one JSON object")?;
+    ensure!(lines.iter().filter(|line| line.get("audit").is_some()).count() == 2);
+    ensure!(
+        lines
+            .iter()
+            .any(|line| line["pid"] == 1 && line["rss_bytes"].is_u64()),
+        "process 1 is missing"
+    );
+    ensure!(programs()? == before, "kernel programs were left behind");
+    Ok(())
+}
+
+#[test]
+fn check_says_what_is_missing_and_how_to_mend_it() -> Result<()> {
+    let _alone = alone();
+    let good = run("AGENT check")?;
+    ensure!(good.status.success(), "{}", String::from_utf8_lossy(&good.stdout));
+    let bad = run("setpriv --reuid=65534 --regid=65534 --clear-groups AGENT check")?;
+    let text = String::from_utf8_lossy(&bad.stdout);
+    ensure!(
+        bad.status.code() == Some(1) && text.contains("MISSING  CAP_BPF: not held -> "),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_wrong_key_or_interval_is_wrong_usage() -> Result<()> {
+    let _alone = alone();
+    for (script, says) in [
+        (
+            "printf 'intervall = \"1s\"\\n' > AGENT.toml; AGENT --config AGENT.toml sample; s=$?; rm AGENT.toml; exit $s",
+            "`intervall`",
+        ),
+        ("AGENT sample --interval 50ms", "100ms"),
+        ("AGENT run", "--token-file"),
+    ] {
+        let output = run(script)?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(2),
+            "{script}: {:?} {error}",
+            output.status
+        );
+        ensure!(
+            error.lines().count() == 1 && error.contains(says),
+            "{script}: {error}"
+        );
+    }
+    Ok(())
+}
