@@ -99,10 +99,10 @@ fn block(row: &AuditRow) -> Vec<String> {
     ));
     let mut lost: Vec<String> = Vec::new();
     if row.lost_events > 0 {
-        lost.push(format!("{} events", units::count(row.lost_events)));
+        lost.push(format!("events {}", units::count(row.lost_events)));
     }
     if row.torn_reads > 0 {
-        lost.push(format!("{} torn readings", units::count(row.torn_reads)));
+        lost.push(format!("torn readings {}", units::count(row.torn_reads)));
     }
     if !row.losses.is_empty() {
         lost.push(heading::name_losses(&row.losses));
@@ -156,13 +156,13 @@ mod tests {
 vm: 2 CPUs, 20.0 s in 10 snapshots
   processes            3.00 s    15.00 %
   kernel threads       100 ms     0.50 %
-  idle                 16.8 s    84.40 %
+  idle                 16.9 s    84.40 %
   waiting for disk          0     0.00 %
   hard interrupts   within task time on this kernel
   soft interrupts   within task time on this kernel
   stolen by host    not told by this kernel
   residual            20.0 ms     0.10 %
-  lost              1 torn readings";
+  lost              torn readings 1";
         assert_eq!(block(&row).join("\n"), expected);
     }
 }

@@ -1,14 +1,15 @@
 //! Nanoseconds, bytes and shares as people read them; pure. Widths stay small so that columns stay narrow.
 
-/// A duration: `0`, `870 ns`, `12.3 us`, `4.56 ms`, `7.89 s`, `12m05s`, `3h07m`, `2d04h`.
+/// A duration: `0`, `870 ns`, `12.3 us`, `4.57 ms`, `7.89 s`, `12m05s`, `3h07m`, `2d04h`.
 pub(crate) fn duration(ns: u64) -> String {
-    let s = ns / 1_000_000_000;
+    let s = ns.saturating_add(500_000_000) / 1_000_000_000;
     match ns {
         0 => "0".to_owned(),
         1..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => three_digits(ns, 1_000, "us"),
-        1_000_000..1_000_000_000 => three_digits(ns, 1_000_000, "ms"),
-        1_000_000_000..60_000_000_000 => three_digits(ns, 1_000_000_000, "s"),
+        // What would round to a thousand is one of the next unit.
+        1_000..999_500 => three_digits(ns, 1_000, "us"),
+        999_500..999_500_000 => three_digits(ns, 1_000_000, "ms"),
+        999_500_000..59_950_000_000 => three_digits(ns, 1_000_000_000, "s"),
         _ if s < 3_600 => format!("{}m{:02}s", s / 60, s % 60),
         _ if s < 86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
         _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
@@ -65,11 +66,10 @@ pub(crate) fn mebibytes(mib: f64) -> String {
         return "-".to_owned();
     }
     for (unit, name) in UNITS {
-        let value = mib / unit;
-        match value {
-            v if v >= 100.0 => return format!("{:.0} {name}", v.floor()),
-            v if v >= 10.0 => return format!("{:.1} {name}", (v * 10.0).floor() / 10.0),
-            v if v >= 1.0 => return format!("{:.2} {name}", (v * 100.0).floor() / 100.0),
+        match mib / unit {
+            v if v >= 99.95 => return format!("{v:.0} {name}"),
+            v if v >= 9.995 => return format!("{v:.1} {name}"),
+            v if v >= 1.0 => return format!("{v:.2} {name}"),
             _ => {}
         }
     }
@@ -121,14 +121,16 @@ pub(crate) fn mean(value: f64) -> String {
         .map_or_else(|| text.clone(), str::to_owned)
 }
 
-/// `value / unit` in three digits, in integers so that it never rounds up to a value that was not reached.
+/// `value / unit`, rounded to three digits.
 fn three_digits(value: u64, unit: u64, name: &str) -> String {
-    let whole = value / unit;
-    let thousandths = u128::from(value % unit) * 1_000 / u128::from(unit);
-    match whole {
-        0..10 => format!("{whole}.{:02} {name}", thousandths / 10),
-        10..100 => format!("{whole}.{} {name}", thousandths / 100),
-        _ => format!("{whole} {name}"),
+    let rounded = |parts: u128| (u128::from(value) * parts + u128::from(unit) / 2) / u128::from(unit);
+    let (hundredths, tenths) = (rounded(100), rounded(10));
+    if hundredths < 1_000 {
+        format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
+    } else if tenths < 1_000 {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {name}", rounded(1))
     }
 }
 
@@ -144,10 +146,14 @@ mod tests {
             (0, "0"),
             (870, "870 ns"),
             (12_345, "12.3 us"),
-            (4_567_000, "4.56 ms"),
-            (999_999_999, "999 ms"),
+            (4_567_000, "4.57 ms"),
+            (999_400_000, "999 ms"),
+            (999_999_999, "1.00 s"),
+            (19_999_991_764, "20.0 s"),
             (1_000_000_000, "1.00 s"),
-            (59_990_000_000, "59.9 s"),
+            (59_900_000_000, "59.9 s"),
+            (59_990_000_000, "1m00s"),
+            (999_600, "1.00 ms"),
             (725_000_000_000, "12m05s"),
             (11_220_000_000_000, "3h07m"),
             (187_200_000_000_000, "2d04h"),
@@ -170,7 +176,8 @@ mod tests {
         ] {
             assert_eq!(bytes(size), text);
         }
-        assert_eq!(bytes(u64::MAX), "15.9 EiB");
+        assert_eq!(bytes(u64::MAX), "16.0 EiB");
+        assert_eq!(bytes((1 << 20) - 1), "1024 KiB");
         assert_eq!(mebibytes(12.5), "12.5 MiB");
         assert_eq!(mebibytes(1536.0), "1.50 GiB");
         assert_eq!(mebibytes(-1.0), "-");
