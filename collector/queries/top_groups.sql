@@ -83,7 +83,7 @@ SELECT
     sum(p.major) AS major_faults,
     toUInt32(sum(p.threads_now)) AS threads,
     toUnixTimestamp64Milli(max(p.last_seen)) AS last_time_ms,
-    sum(p.rss_now) AS rss_bytes
+    if(min(p.kernel_only), NULL, ifNull(sum(p.rss_now), 0)) AS rss_bytes
 FROM per_host AS p
 GROUP BY name
 ORDER BY

@@ -62,13 +62,23 @@ impl<G> Batcher<G> {
     /// An empty batcher.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, open: BTreeMap::new(), rows: 0, bytes: 0, opened_at: None }
+        Self {
+            limits,
+            open: BTreeMap::new(),
+            rows: 0,
+            bytes: 0,
+            opened_at: None,
+        }
     }
 
     /// Takes a snapshot; gives the batches that had to close, either to make room or because they are full now.
     #[must_use = "closed batches are to be written"]
     pub fn add(&mut self, pending: Pending<G>, now: Instant) -> Vec<Batch<G>> {
-        let (rows, bytes, day) = (pending.snapshot.rows(), pending.snapshot.encoded.len(), pending.snapshot.day());
+        let (rows, bytes, day) = (
+            pending.snapshot.rows(),
+            pending.snapshot.encoded.len(),
+            pending.snapshot.day(),
+        );
         let fits = self.rows + rows <= self.limits.rows_max
             && self.bytes + bytes <= self.limits.bytes_max
             && (self.open.contains_key(&day) || self.open.len() < self.limits.days_max);
@@ -76,7 +86,13 @@ impl<G> Batcher<G> {
         self.rows += rows;
         self.bytes += bytes;
         self.opened_at.get_or_insert(now);
-        self.open.entry(day).or_insert_with(|| Batch { snapshots: Vec::new() }).snapshots.push(pending);
+        self.open
+            .entry(day)
+            .or_insert_with(|| Batch {
+                snapshots: Vec::new(),
+            })
+            .snapshots
+            .push(pending);
         if self.rows >= self.limits.rows_max || self.bytes >= self.limits.bytes_max {
             closed.append(&mut self.close());
         }
@@ -113,18 +129,29 @@ mod tests {
     use super::*;
     use crate::model::{MS_PER_DAY, fixtures::snapshot};
 
-    const LIMITS: Limits =
-        Limits { rows_max: 10, bytes_max: 1_000, age_max: Duration::from_millis(500), days_max: 3 };
+    const LIMITS: Limits = Limits {
+        rows_max: 10,
+        bytes_max: 1_000,
+        age_max: Duration::from_millis(500),
+        days_max: 3,
+    };
 
     fn pending(seq: u64, day: i64, samples: usize) -> Pending<()> {
         let mut snapshot = snapshot(seq);
         snapshot.time_ms = day * MS_PER_DAY;
         snapshot.samples = vec![snapshot.samples[0].clone(); samples];
-        Pending { snapshot, stored: StoredIn::default(), guard: () }
+        Pending {
+            snapshot,
+            stored: StoredIn::default(),
+            guard: (),
+        }
     }
 
     fn seqs(batches: &[Batch<()>]) -> Vec<Vec<u64>> {
-        batches.iter().map(|batch| batch.snapshots.iter().map(|p| p.snapshot.seq).collect()).collect()
+        batches
+            .iter()
+            .map(|batch| batch.snapshots.iter().map(|p| p.snapshot.seq).collect())
+            .collect()
     }
 
     #[test]
@@ -132,7 +159,11 @@ mod tests {
         let start = Instant::now();
         let mut batcher = Batcher::new(LIMITS);
         assert!(batcher.add(pending(1, 0, 1), start).is_empty());
-        assert!(batcher.add(pending(2, 0, 1), start + Duration::from_millis(499)).is_empty());
+        assert!(
+            batcher
+                .add(pending(2, 0, 1), start + Duration::from_millis(499))
+                .is_empty()
+        );
         assert!(batcher.tick(start + Duration::from_millis(499)).is_empty());
         assert_eq!(seqs(&batcher.tick(start + Duration::from_millis(500))), [[1, 2]]);
         assert_eq!(batcher.due(), None);
@@ -158,7 +189,10 @@ mod tests {
         for (seq, day) in [(1, 5), (2, 4), (3, 5), (4, 6)] {
             assert!(batcher.add(pending(seq, day, 0), Instant::now()).is_empty());
         }
-        assert_eq!(seqs(&batcher.add(pending(5, 7, 0), Instant::now())), [vec![2], vec![1, 3], vec![4]]);
+        assert_eq!(
+            seqs(&batcher.add(pending(5, 7, 0), Instant::now())),
+            [vec![2], vec![1, 3], vec![4]]
+        );
     }
 
     proptest! {

@@ -22,32 +22,68 @@ const STORE_URL: &str = "http://127.0.0.1:8123";
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Shorter intervals make parts faster than the store merges them; longer ones break the promise of 3 s.
-const FLUSH_INTERVAL_ALLOWED: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(60);
+const FLUSH_INTERVAL_ALLOWED: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(60);
 
 /// Options of `run`, `check` and `migrate`. Each is also a key of the file, with `_` for `-`; those of the store stand
 /// in its table `[store]`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Address for gRPC: ingest, queries, health [default: 127.0.0.1:7400]
-    #[arg(long, global = true, value_name = "ADDRESS", env = "PROCSCOPE_COLLECTOR_LISTEN")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "PROCSCOPE_COLLECTOR_LISTEN"
+    )]
     pub listen: Option<SocketAddr>,
     /// Address for HTTP: the page, /metrics, /healthz, /readyz [default: 127.0.0.1:7401]
-    #[arg(long, global = true, value_name = "ADDRESS", env = "PROCSCOPE_COLLECTOR_HTTP_LISTEN")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "PROCSCOPE_COLLECTOR_HTTP_LISTEN"
+    )]
     pub http_listen: Option<SocketAddr>,
     /// ClickHouse over HTTP: the embedded engine, or a server of your own [default: http://127.0.0.1:8123]
-    #[arg(long, global = true, value_name = "URL", env = "PROCSCOPE_COLLECTOR_STORE_URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "PROCSCOPE_COLLECTOR_STORE_URL"
+    )]
     pub store_url: Option<String>,
     /// User in the store [default: procscope]
-    #[arg(long, global = true, value_name = "NAME", env = "PROCSCOPE_COLLECTOR_STORE_USER")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "PROCSCOPE_COLLECTOR_STORE_USER"
+    )]
     pub store_user: Option<String>,
     /// File that holds the user's password; none: no password
-    #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_COLLECTOR_STORE_PASSWORD_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PROCSCOPE_COLLECTOR_STORE_PASSWORD_FILE"
+    )]
     pub store_password_file: Option<PathBuf>,
     /// Database in the store [default: procscope]
-    #[arg(long, global = true, value_name = "NAME", env = "PROCSCOPE_COLLECTOR_STORE_DATABASE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "PROCSCOPE_COLLECTOR_STORE_DATABASE"
+    )]
     pub store_database: Option<String>,
     /// File that holds the token agents have to show
-    #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_COLLECTOR_INGEST_TOKEN_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PROCSCOPE_COLLECTOR_INGEST_TOKEN_FILE"
+    )]
     pub ingest_token_file: Option<PathBuf>,
     /// Allow addresses other than loopback without TLS, and any Host header
     #[arg(long, global = true, env = "PROCSCOPE_COLLECTOR_INSECURE")]
@@ -119,8 +155,13 @@ impl StoreConfig {
     /// Whether the store is on this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
-        ["127.", "localhost", "[::1]"].iter().any(|local| rest.starts_with(local))
+        let rest = self
+            .url
+            .split_once("://")
+            .map_or(self.url.as_str(), |(_, rest)| rest);
+        ["127.", "localhost", "[::1]"]
+            .iter()
+            .any(|local| rest.starts_with(local))
     }
 }
 
@@ -158,7 +199,9 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
     let address = |name: &str, option: Option<SocketAddr>, key: Option<SocketAddr>, default: &str| {
         let address = match option.or(key) {
             Some(address) => address,
-            None => default.parse().map_err(|error| Failure::usage(format_args!("{name} {default}: {error}")))?,
+            None => default
+                .parse()
+                .map_err(|error| Failure::usage(format_args!("{name} {default}: {error}")))?,
         };
         check_listen(name, address, insecure)?;
         Ok(address)
@@ -171,19 +214,40 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
         (None, None) => FLUSH_INTERVAL,
     };
     if !FLUSH_INTERVAL_ALLOWED.contains(&flush_interval) {
-        return Err(Failure::usage("--flush-interval has to lie between 50ms and 60s; leave it out for 500ms"));
+        return Err(Failure::usage(
+            "--flush-interval has to lie between 50ms and 60s; leave it out for 500ms",
+        ));
     }
     let secret = |file: Option<&PathBuf>| file.map(|file| read_secret(file).map(Secret::new)).transpose();
     Ok(Config {
         listen: address("--listen", options.listen, file.listen, LISTEN)?,
-        http_listen: address("--http-listen", options.http_listen, file.http_listen, HTTP_LISTEN)?,
+        http_listen: address(
+            "--http-listen",
+            options.http_listen,
+            file.http_listen,
+            HTTP_LISTEN,
+        )?,
         store: StoreConfig {
             url: checked_url(options.store_url.clone().or(file.store.url))?,
-            user: options.store_user.clone().or(file.store.user).unwrap_or_else(|| "procscope".to_owned()),
-            password: secret(options.store_password_file.as_ref().or(file.store.password_file.as_ref()))?,
+            user: options
+                .store_user
+                .clone()
+                .or(file.store.user)
+                .unwrap_or_else(|| "procscope".to_owned()),
+            password: secret(
+                options
+                    .store_password_file
+                    .as_ref()
+                    .or(file.store.password_file.as_ref()),
+            )?,
             database: checked_database(options.store_database.clone().or(file.store.database))?,
         },
-        ingest_token: secret(options.ingest_token_file.as_ref().or(file.ingest_token_file.as_ref()))?,
+        ingest_token: secret(
+            options
+                .ingest_token_file
+                .as_ref()
+                .or(file.ingest_token_file.as_ref()),
+        )?,
         insecure,
         flush_interval,
         die_with_parent: options.die_with_parent || file.die_with_parent.unwrap_or(false),
@@ -193,14 +257,23 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
 fn checked_url(url: Option<String>) -> Result<String> {
     let url = url.unwrap_or_else(|| STORE_URL.to_owned());
     let fail = |why: &str| {
-        Failure::usage(format_args!("--store-url `{url}` {why}; write it as http://HOST:PORT, such as {STORE_URL}"))
+        Failure::usage(format_args!(
+            "--store-url `{url}` {why}; write it as http://HOST:PORT, such as {STORE_URL}"
+        ))
     };
-    let parsed: http::Uri = url.parse().map_err(|error| fail(&format!("is no URL: {error}")))?;
+    let parsed: http::Uri = url
+        .parse()
+        .map_err(|error| fail(&format!("is no URL: {error}")))?;
     if parsed.scheme_str() != Some("http") {
         return Err(fail("does not begin with http://"));
     }
-    if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err(fail("carries credentials, which belong into --store-user and --store-password-file"));
+    if parsed
+        .authority()
+        .is_none_or(|authority| authority.as_str().contains('@'))
+    {
+        return Err(fail(
+            "carries credentials, which belong into --store-user and --store-password-file",
+        ));
     }
     Ok(url)
 }
@@ -241,7 +314,10 @@ mod tests {
     #[test]
     fn an_option_wins_over_the_file() {
         let file = "listen = \"127.0.0.1:1\"\nflush_interval = \"1s\"\n[store]\nurl = \"http://ch:8123\"\n";
-        let options = Options { listen: Some("127.0.0.1:2".parse().unwrap()), ..Options::default() };
+        let options = Options {
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            ..Options::default()
+        };
         let config = check(&options, file).unwrap();
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.flush_interval, Duration::from_secs(1));
@@ -260,7 +336,10 @@ mod tests {
             ("[store]\nhost = \"x\"", "host"),
         ] {
             let failure = check(&Options::default(), file).unwrap_err();
-            assert!(failure.code() == 2 && failure.to_string().contains(name), "{failure}");
+            assert!(
+                failure.code() == 2 && failure.to_string().contains(name),
+                "{failure}"
+            );
         }
     }
 

@@ -97,7 +97,12 @@ pub async fn run(
         ready_sender.clone(),
     ));
     let reporter = tokio::spawn(supervise::report_health(health, ready.clone()));
-    let writer = Writer::new(store.clone(), Arc::clone(&agents), Arc::clone(&stats), ready_sender);
+    let writer = Writer::new(
+        store.clone(),
+        Arc::clone(&agents),
+        Arc::clone(&stats),
+        ready_sender,
+    );
     let writer = tokio::spawn(writer.run(queue, config.flush_interval));
 
     let ingest = Ingest::new(
@@ -138,7 +143,12 @@ pub async fn run(
             tokio_stream::wrappers::TcpListenerStream::new(listeners.grpc),
             stopped(stop.clone()),
         );
-    let routes = router(Http { queries, stats: Arc::clone(&stats), ready, host_check });
+    let routes = router(Http {
+        queries,
+        stats: Arc::clone(&stats),
+        ready,
+        host_check,
+    });
     let http = axum::serve(listeners.http, routes).with_graceful_shutdown(stopped(stop));
     let servers = async {
         let (grpc, http) = tokio::join!(grpc, http.into_future());

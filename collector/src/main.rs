@@ -69,12 +69,25 @@ async fn serve(config: Config) -> Result<()> {
     let stop = stop_signal()?;
     let grpc = listen("--listen", config.listen).await?;
     let http = listen("--http-listen", config.http_listen).await?;
-    let address = |listener: &TcpListener| listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string());
-    info!(grpc = address(&grpc), http = address(&http), store = config.store.url, "listening");
-    run(config, Listeners { grpc, http }, stop).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        Failure::failed(format_args!("{error}{cause}"))
-    })
+    let address = |listener: &TcpListener| {
+        listener
+            .local_addr()
+            .map_or_else(|e| e.to_string(), |a| a.to_string())
+    };
+    info!(
+        grpc = address(&grpc),
+        http = address(&http),
+        store = config.store.url,
+        "listening"
+    );
+    run(config, Listeners { grpc, http }, stop)
+        .await
+        .map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            Failure::failed(format_args!("{error}{cause}"))
+        })
 }
 
 async fn listen(option: &str, address: std::net::SocketAddr) -> Result<TcpListener> {
@@ -86,7 +99,10 @@ async fn listen(option: &str, address: std::net::SocketAddr) -> Result<TcpListen
             std::io::ErrorKind::PermissionDenied => format!("choose a port from 1024 up with {option}"),
             _ => format!("choose an address of this machine with {option}"),
         };
-        Failure::failed(format_args!("could not listen on {address} (port {}): {error}; {remedy}", address.port()))
+        Failure::failed(format_args!(
+            "could not listen on {address} (port {}): {error}; {remedy}",
+            address.port()
+        ))
     })
 }
 
@@ -95,7 +111,10 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     let handler = |kind| {
         signal(kind).map_err(|error| Failure::failed(format_args!("could not handle signals: {error}")))
     };
-    let (mut terminate, mut interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        handler(SignalKind::terminate())?,
+        handler(SignalKind::interrupt())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -107,7 +126,9 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 /// Asks the kernel for SIGTERM when the parent ends, and makes sure that it has not ended before.
 fn die_with_parent() -> Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-    let fail = |why: &dyn std::fmt::Display| Failure::failed(format_args!("could not tie this process to its parent: {why}"));
+    let fail = |why: &dyn std::fmt::Display| {
+        Failure::failed(format_args!("could not tie this process to its parent: {why}"))
+    };
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(|error| fail(&error))?;
     if getppid() == parent && parent.is_some_and(|pid| !pid.is_init()) {
@@ -128,7 +149,11 @@ async fn migrate(config: &Config) -> Result<()> {
     };
     let applied = store.migrate(clock::now_ms()).await.map_err(failed)?;
     store.check_columns().await.map_err(failed)?;
-    let lines = if applied.is_empty() { vec!["nothing to do".to_owned()] } else { applied };
+    let lines = if applied.is_empty() {
+        vec!["nothing to do".to_owned()]
+    } else {
+        applied
+    };
     lines.iter().try_for_each(|line| print(line))
 }
 
@@ -142,7 +167,14 @@ async fn check(config: &Config) -> Result<()> {
         missing += 1;
         print(&format!("missing  {fact}; {fix}"))
     };
-    say(true, &format!("configuration: gRPC on {}, HTTP on {}", config.listen, config.http_listen), "")?;
+    say(
+        true,
+        &format!(
+            "configuration: gRPC on {}, HTTP on {}",
+            config.listen, config.http_listen
+        ),
+        "",
+    )?;
     say(
         config.ingest_token.is_some(),
         "token for agents",
@@ -159,10 +191,16 @@ async fn check(config: &Config) -> Result<()> {
                     say(true, &format!("migrations applied: {applied}"), "")?;
                     if open.is_empty() {
                         let columns = store.check_columns().await;
-                        let fact = columns.as_ref().map_or_else(|e| e.chain(), |()| "columns as written".to_owned());
+                        let fact = columns
+                            .as_ref()
+                            .map_or_else(|e| e.chain(), |()| "columns as written".to_owned());
                         say(columns.is_ok(), &fact, "see above")?;
                     } else {
-                        say(false, &format!("migrations {open}"), "run procscope-collector migrate, or start it")?;
+                        say(
+                            false,
+                            &format!("migrations {open}"),
+                            "run procscope-collector migrate, or start it",
+                        )?;
                     }
                 }
                 Err(error) => say(false, &error.chain(), "see above")?,
@@ -183,5 +221,6 @@ async fn check(config: &Config) -> Result<()> {
 }
 
 fn print(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|error| Failure::failed(format_args!("could not print: {error}")))
+    writeln!(std::io::stdout(), "{line}")
+        .map_err(|error| Failure::failed(format_args!("could not print: {error}")))
 }

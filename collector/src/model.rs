@@ -122,7 +122,10 @@ pub struct ProcessIdentity {
 
 /// One process in one interval. Fields as in `procscope.v1.ProcessSample`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct ProcessSample {
     pub identity: ProcessIdentity,
     pub kernel_thread: bool,
@@ -143,7 +146,10 @@ pub struct ProcessSample {
 
 /// A process that ended. Fields as in `procscope.v1.ProcessExit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct ProcessExit {
     pub identity: ProcessIdentity,
     pub end_time_ms: i64,
@@ -163,7 +169,10 @@ pub struct ProcessExit {
 
 /// What stays the same between two execs. Fields as in `procscope.v1.ProcessInfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct ProcessInfo {
     pub identity: ProcessIdentity,
     pub exe: String,
@@ -174,7 +183,10 @@ pub struct ProcessInfo {
 
 /// Where the CPU time of a host went. Fields as in `procscope.v1.HostAudit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct HostAudit {
     pub cpus: u32,
     pub wall_ns: u64,
@@ -193,7 +205,10 @@ pub struct HostAudit {
 
 /// What a machine is. Fields as in `procscope.v1.HostInfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct HostInfo {
     pub agent_version: String,
     pub kernel_release: String,
@@ -207,7 +222,10 @@ pub struct HostInfo {
 
 /// What measuring cost. Fields as in `procscope.v1.AgentCost`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is documented in procscope/v1/ingest.proto, under the same name")]
+#[expect(
+    missing_docs,
+    reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
+)]
 pub struct AgentCost {
     pub cpu_time_ns_delta: u64,
     pub rss_bytes: u64,
@@ -251,12 +269,18 @@ pub fn ns_to_seconds(ns: u64) -> f64 {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 /// A count as a float, for percentages and means; exact up to 2^53.
 #[must_use]
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "the rounding is what is asked for")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "the rounding is what is asked for"
+)]
 pub fn to_f64(count: u64) -> f64 {
     count as f64
 }
@@ -272,7 +296,10 @@ pub(crate) mod fixtures {
     /// A snapshot with one process, `seq` seconds after `T0_MS`.
     pub(crate) fn snapshot(seq: u64) -> Snapshot {
         Snapshot {
-            agent: AgentEpoch { agent_id: Uuid::from_u128(7), epoch: 11 },
+            agent: AgentEpoch {
+                agent_id: Uuid::from_u128(7),
+                epoch: 11,
+            },
             seq,
             host: "db1".into(),
             boot_id: Uuid::from_u128(1),

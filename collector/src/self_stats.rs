@@ -29,7 +29,9 @@ pub struct Question {
 
 /// From 1 ms to 65 s, doubling: wide enough for a cache hit and for a store on its knees.
 fn seconds() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.001, 2.0, 17))
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(
+        0.001, 2.0, 17,
+    ))
 }
 
 /// Counters and gauges of one collector.
@@ -87,23 +89,64 @@ impl SelfStats {
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register("snapshots", "Snapshots that were received and passed the checks", self.snapshots.clone());
-        r.register("duplicates", "Snapshots that were on the way or stored already", self.duplicates.clone());
-        r.register("refused", "Streams and snapshots that were turned away", self.refused.clone());
+        r.register(
+            "snapshots",
+            "Snapshots that were received and passed the checks",
+            self.snapshots.clone(),
+        );
+        r.register(
+            "duplicates",
+            "Snapshots that were on the way or stored already",
+            self.duplicates.clone(),
+        );
+        r.register(
+            "refused",
+            "Streams and snapshots that were turned away",
+            self.refused.clone(),
+        );
         r.register("rows_stored", "Rows that the store has taken", self.rows.clone());
-        r.register("inserts", "Inserts that the store has taken", self.inserts.clone());
-        r.register("insert_retries", "Inserts that failed and were tried again", self.retries.clone());
-        r.register("snapshots_set_aside", "Snapshots that the store refused for good", self.set_aside.clone());
+        r.register(
+            "inserts",
+            "Inserts that the store has taken",
+            self.inserts.clone(),
+        );
+        r.register(
+            "insert_retries",
+            "Inserts that failed and were tried again",
+            self.retries.clone(),
+        );
+        r.register(
+            "snapshots_set_aside",
+            "Snapshots that the store refused for good",
+            self.set_aside.clone(),
+        );
         let insert = "Time one insert took";
         r.register_with_unit("insert", insert, Unit::Seconds, self.insert_seconds.clone());
-        let visible = "Time from the end of an interval until it could be queried, by the clocks of host and collector";
+        let visible =
+            "Time from the end of an interval until it could be queried, by the clocks of host and collector";
         r.register_with_unit("visible", visible, Unit::Seconds, self.visible_seconds.clone());
-        r.register("snapshots_waiting", "Snapshots on their way to the store", self.waiting.clone());
+        r.register(
+            "snapshots_waiting",
+            "Snapshots on their way to the store",
+            self.waiting.clone(),
+        );
         let bytes = "Encoded size of the snapshots on their way";
         r.register_with_unit("waiting", bytes, Unit::Bytes, self.waiting_bytes.clone());
-        r.register("agents_connected", "Agents that are connected", self.agents.clone());
-        r.register("store_ready", "1 when the store answers and its tables are ours", self.store_ready.clone());
-        r.register("questions", "Questions that were answered, by outcome", self.questions.clone());
+        r.register(
+            "agents_connected",
+            "Agents that are connected",
+            self.agents.clone(),
+        );
+        r.register(
+            "store_ready",
+            "1 when the store answers and its tables are ours",
+            self.store_ready.clone(),
+        );
+        r.register(
+            "questions",
+            "Questions that were answered, by outcome",
+            self.questions.clone(),
+        );
         let question = "Time one question took";
         r.register_with_unit("question", question, Unit::Seconds, self.question_seconds.clone());
     }
@@ -144,7 +187,9 @@ impl SelfStats {
 
     /// The store has taken an insert.
     pub fn inserted(&self, table: &'static str, rows: usize, took: Duration) {
-        self.rows.get_or_create(&Table { table }).inc_by(u64::try_from(rows).unwrap_or(0));
+        self.rows
+            .get_or_create(&Table { table })
+            .inc_by(u64::try_from(rows).unwrap_or(0));
         self.inserts.get_or_create(&Table { table }).inc();
         self.insert_seconds.observe(took.as_secs_f64());
     }
@@ -166,7 +211,9 @@ impl SelfStats {
 
     /// A question was answered.
     pub fn asked(&self, question: &'static str, outcome: &'static str, took: Duration) {
-        self.questions.get_or_create(&Question { question, outcome }).inc();
+        self.questions
+            .get_or_create(&Question { question, outcome })
+            .inc();
         self.question_seconds.observe(took.as_secs_f64());
     }
 
@@ -217,6 +264,10 @@ mod tests {
     fn refusals_are_counted_by_reason() {
         let stats = SelfStats::new();
         stats.refused("token");
-        assert!(stats.text().contains("procscope_collector_refused_total{reason=\"token\"} 1"));
+        assert!(
+            stats
+                .text()
+                .contains("procscope_collector_refused_total{reason=\"token\"} 1")
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use procscope_proto::v1::{ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer};
+use procscope_proto::v1::{
+    ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
+};
 use tokio::sync::watch;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
@@ -32,7 +34,11 @@ pub(crate) async fn keep_ready(store: Store, url: String, stats: Arc<SelfStats>,
     let mut tries: u32 = 0;
     while let Err(error) = prepare(&store).await {
         if tries.is_multiple_of(SAY_EVERY) {
-            warn!(store = url, error = error.chain(), "waiting for the store; see --store-url and procscope-collector check");
+            warn!(
+                store = url,
+                error = error.chain(),
+                "waiting for the store; see --store-url and procscope-collector check"
+            );
         }
         tries = tries.wrapping_add(1);
         tokio::time::sleep(RETRY_EVERY).await;
@@ -68,7 +74,11 @@ async fn prepare(store: &Store) -> Result<(), StoreError> {
 /// Tells health checks what `ready` says, service by service.
 pub(crate) async fn report_health(health: HealthReporter, mut ready: watch::Receiver<bool>) {
     loop {
-        let status = if *ready.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if *ready.borrow_and_update() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         health.set_service_status("", status).await;
         match status {
             ServingStatus::Serving => {

@@ -61,7 +61,14 @@ impl Writer {
     #[must_use]
     pub fn new(store: Store, agents: Arc<Agents>, stats: Arc<SelfStats>, ready: watch::Sender<bool>) -> Self {
         let marks_due = Instant::now() + MARKS_EVERY;
-        Self { store, agents, stats, ready, marks: HashMap::new(), marks_due }
+        Self {
+            store,
+            agents,
+            stats,
+            ready,
+            marks: HashMap::new(),
+            marks_due,
+        }
     }
 
     /// Writes until the queue is closed and empty.
@@ -98,7 +105,10 @@ impl Writer {
     /// Stores a batch in all tables, whatever it takes, and acknowledges its snapshots.
     async fn write(&mut self, batch: Batch<OwnedSemaphorePermit>) {
         let frozen = tokio::task::spawn_blocking(move || {
-            let frozen: Vec<_> = Table::ALL.into_iter().map(|table| (table, freeze_batch(table, &batch))).collect();
+            let frozen: Vec<_> = Table::ALL
+                .into_iter()
+                .map(|table| (table, freeze_batch(table, &batch)))
+                .collect();
             (batch, frozen)
         });
         let (mut batch, frozen) = match frozen.await {
@@ -113,12 +123,22 @@ impl Writer {
             if let Some(frozen) = frozen
                 && let Err(refused) = self.insert(&frozen, table.name()).await
             {
-                warn!(table = table.name(), error = refused.chain(), "the store refused a batch: trying its snapshots one by one");
+                warn!(
+                    table = table.name(),
+                    error = refused.chain(),
+                    "the store refused a batch: trying its snapshots one by one"
+                );
                 return self.write_one_by_one(batch).await;
             }
-            batch.snapshots.iter_mut().for_each(|pending| pending.stored.insert(table));
+            batch
+                .snapshots
+                .iter_mut()
+                .for_each(|pending| pending.stored.insert(table));
         }
-        batch.snapshots.into_iter().for_each(|pending| self.acknowledge(pending));
+        batch
+            .snapshots
+            .into_iter()
+            .for_each(|pending| self.acknowledge(pending));
     }
 
     /// Stores each snapshot by itself, so that one that the store refuses for good stops no other.
@@ -150,7 +170,10 @@ impl Writer {
             // Its table takes any bytes: when even this is refused, somebody is working on the tables, and waiting
             // is all that loses nothing.
             while let Err(again) = self.insert(&frozen, "set_aside").await {
-                warn!(error = again.chain(), "the store refuses what was set aside: see the table set_aside");
+                warn!(
+                    error = again.chain(),
+                    "the store refuses what was set aside: see the table set_aside"
+                );
                 tokio::time::sleep(COMPLAIN_EVERY).await;
             }
         }
@@ -161,7 +184,8 @@ impl Writer {
     fn acknowledge(&mut self, pending: Incoming) {
         let Pending { snapshot, guard, .. } = pending;
         let delay_ms = u64::try_from(clock::now_ms() - snapshot.time_ms).unwrap_or(0);
-        self.stats.stored(snapshot.encoded.len(), Duration::from_millis(delay_ms));
+        self.stats
+            .stored(snapshot.encoded.len(), Duration::from_millis(delay_ms));
         self.agents.stored(snapshot.agent, snapshot.seq);
         let durable = self.agents.durable(snapshot.agent).unwrap_or(snapshot.seq);
         let bare = Snapshot {
@@ -199,7 +223,12 @@ impl Writer {
             self.stats.retried();
             self.set_ready(false);
             if complained.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-                warn!(table, waiting = self.stats.waiting(), error = failed.chain(), "the store takes no inserts, trying again");
+                warn!(
+                    table,
+                    waiting = self.stats.waiting(),
+                    error = failed.chain(),
+                    "the store takes no inserts, trying again"
+                );
                 complained = Some(Instant::now());
             }
             tokio::time::sleep(wait).await;
@@ -209,7 +238,8 @@ impl Writer {
 
     fn set_ready(&self, ready: bool) {
         self.stats.store_ready(ready);
-        self.ready.send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        self.ready
+            .send_if_modified(|was| std::mem::replace(was, ready) != ready);
     }
 
     /// Writes how far epochs are stored. A failure costs nothing but a longer look-up later.
@@ -225,5 +255,11 @@ impl Writer {
 }
 
 fn freeze_batch(table: Table, batch: &Batch<OwnedSemaphorePermit>) -> Option<Frozen> {
-    freeze(table, batch.snapshots.iter().map(|pending| (&pending.snapshot, pending.stored)))
+    freeze(
+        table,
+        batch
+            .snapshots
+            .iter()
+            .map(|pending| (&pending.snapshot, pending.stored)),
+    )
 }

@@ -8,7 +8,10 @@ use crate::{
     api::invalid_argument,
     ingest::decode::milliseconds,
     model::TimeRange,
-    query::{AskedRange, Audit, Coverage, Exits, GroupBy, Groups, History, Host, Hosts, Metric, Point, Top, TopQuery, TopRow},
+    query::{
+        AskedRange, Audit, Coverage, Exits, GroupBy, Groups, History, Host, Hosts, Metric, Point, Top,
+        TopQuery, TopRow,
+    },
     store::queries::{AuditRow, ExitRow, GroupRow, ProcessRow},
 };
 
@@ -16,21 +19,31 @@ use crate::{
 #[must_use]
 pub fn timestamp(ms: i64) -> Timestamp {
     let nanos = i32::try_from(ms.rem_euclid(1_000) * 1_000_000).unwrap_or(0);
-    Timestamp { seconds: ms.div_euclid(1_000), nanos }
+    Timestamp {
+        seconds: ms.div_euclid(1_000),
+        nanos,
+    }
 }
 
 fn range(range: TimeRange) -> v1::TimeRange {
-    v1::TimeRange { start: Some(timestamp(range.start_ms)), end: Some(timestamp(range.end_ms)) }
+    v1::TimeRange {
+        start: Some(timestamp(range.start_ms)),
+        end: Some(timestamp(range.end_ms)),
+    }
 }
 
 /// A range out of a request; a side that is absent stays absent.
 pub(super) fn asked_range(range: Option<v1::TimeRange>) -> Result<Option<AskedRange>, Status> {
     let side = |field: &str, time: Option<Timestamp>| {
-        let ms = time.map(|time| milliseconds(time).ok_or_else(|| invalid_argument(field, "is no valid timestamp")));
+        let ms = time
+            .map(|time| milliseconds(time).ok_or_else(|| invalid_argument(field, "is no valid timestamp")));
         ms.transpose()
     };
     let Some(range) = range else { return Ok(None) };
-    Ok(Some(AskedRange { start_ms: side("range.start", range.start)?, end_ms: side("range.end", range.end)? }))
+    Ok(Some(AskedRange {
+        start_ms: side("range.start", range.start)?,
+        end_ms: side("range.end", range.end)?,
+    }))
 }
 
 pub(super) fn top_query(request: v1::ListTopProcessesRequest) -> Result<TopQuery, Status> {
@@ -51,7 +64,12 @@ pub(super) fn top_query(request: v1::ListTopProcessesRequest) -> Result<TopQuery
         Ok(v1::GroupBy::Pod) => GroupBy::Pod,
         Ok(v1::GroupBy::User) => GroupBy::User,
         Ok(v1::GroupBy::Host) => GroupBy::Host,
-        Err(_unknown) => return Err(invalid_argument("group_by", "is not one that this collector knows")),
+        Err(_unknown) => {
+            return Err(invalid_argument(
+                "group_by",
+                "is not one that this collector knows",
+            ));
+        }
     };
     Ok(TopQuery {
         hosts: request.hosts,
@@ -154,7 +172,10 @@ pub(super) fn groups(answer: Groups) -> v1::ListGroupsResponse {
     let per_process = |sum: f64, members: f64| if members > 0.0 { sum / members } else { 0.0 };
     let (cpu, memory) = answer.total.as_ref().map_or((0.0, 0.0), |total| {
         let memory = total.avg_memory_mb.unwrap_or(0.0);
-        (per_process(total.avg_cpu_percent, total.avg_num_procs), per_process(memory, total.avg_num_procs))
+        (
+            per_process(total.avg_cpu_percent, total.avg_num_procs),
+            per_process(memory, total.avg_num_procs),
+        )
     });
     v1::ListGroupsResponse {
         range: Some(range(answer.range)),
@@ -178,7 +199,11 @@ pub(super) fn history(answer: History) -> v1::GetProcessHistoryResponse {
 fn point(point: Point) -> v1::HistoryPoint {
     let time = Some(timestamp(point.time_ms));
     let Some(step) = point.step else {
-        return v1::HistoryPoint { time, gap: true, ..v1::HistoryPoint::default() };
+        return v1::HistoryPoint {
+            time,
+            gap: true,
+            ..v1::HistoryPoint::default()
+        };
     };
     v1::HistoryPoint {
         time,
@@ -238,7 +263,12 @@ pub(super) fn hosts(answer: Hosts) -> v1::ListHostsResponse {
     }
 }
 
-fn host(Host { row, coverage: observed }: Host) -> v1::Host {
+fn host(
+    Host {
+        row,
+        coverage: observed,
+    }: Host,
+) -> v1::Host {
     v1::Host {
         host: row.name,
         agent_id: row.newest_agent_id,
@@ -264,11 +294,19 @@ pub(super) fn audit(answer: Audit) -> v1::GetAuditResponse {
     v1::GetAuditResponse {
         range: Some(range(answer.range)),
         coverage: Some(coverage(answer.coverage)),
-        rows: answer.rows.into_iter().map(|(row, losses)| audit_row(row, losses)).collect(),
+        rows: answer
+            .rows
+            .into_iter()
+            .map(|(row, losses)| audit_row(row, losses))
+            .collect(),
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a percentage needs no 64 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::as_conversions,
+    reason = "a percentage needs no 64 bits"
+)]
 fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
     let wall_ns = row.sum_wall_ns.unwrap_or(0);
     let residual_ns = row.sum_residual_ns.unwrap_or(0);
@@ -285,16 +323,26 @@ fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
         steal_ns: row.sum_steal_ns,
         interrupts_in_tasks: row.any_interrupts_in_tasks.unwrap_or(false),
         residual_ns,
-        residual_percent: if wall_ns > 0 { residual_ns as f64 / wall_ns as f64 * 100.0 } else { 0.0 },
+        residual_percent: if wall_ns > 0 {
+            residual_ns as f64 / wall_ns as f64 * 100.0
+        } else {
+            0.0
+        },
         lost_events: row.sum_lost_events.unwrap_or(0),
         torn_reads: row.sum_torn_reads.unwrap_or(0),
         snapshots: row.snapshots,
-        losses: losses.into_iter().map(|(reason, count)| v1::CoverageLoss { reason, count }).collect(),
+        losses: losses
+            .into_iter()
+            .map(|(reason, count)| v1::CoverageLoss { reason, count })
+            .collect(),
     }
 }
 
 fn coverage(coverage: Coverage) -> v1::Coverage {
-    let losses = coverage.losses.into_iter().map(|(reason, count)| v1::CoverageLoss { reason, count });
+    let losses = coverage
+        .losses
+        .into_iter()
+        .map(|(reason, count)| v1::CoverageLoss { reason, count });
     v1::Coverage {
         share: coverage.share,
         observed_host_seconds: coverage.observed_host_seconds,
@@ -310,7 +358,13 @@ mod tests {
 
     #[test]
     fn a_time_before_1970_is_still_a_valid_timestamp() {
-        assert_eq!(timestamp(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
+        assert_eq!(
+            timestamp(-1),
+            Timestamp {
+                seconds: -1,
+                nanos: 999_000_000
+            }
+        );
         assert_eq!(milliseconds(timestamp(-1)), Some(-1));
     }
 }

@@ -39,7 +39,12 @@ impl Grpc {
     /// Answers from `queries`; watchers end when `stop` becomes true.
     #[must_use]
     pub fn new(queries: Queries, stats: Arc<SelfStats>, stop: watch::Receiver<bool>) -> Self {
-        Self { queries, stats, watchers: Arc::new(Semaphore::new(WATCHERS_MAX)), stop }
+        Self {
+            queries,
+            stats,
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            stop,
+        }
     }
 
     /// Times a question and counts how its answer ended.
@@ -56,7 +61,9 @@ impl Grpc {
     }
 
     async fn top(&self, query: &TopQuery) -> Result<v1::ListTopProcessesResponse, Status> {
-        let answer = self.answer("top", self.queries.top(query, clock::now_ms())).await?;
+        let answer = self
+            .answer("top", self.queries.top(query, clock::now_ms()))
+            .await?;
         Ok(convert::top(answer, query))
     }
 
@@ -69,7 +76,10 @@ impl Grpc {
     ) {
         let mut shown_ms = None;
         loop {
-            let newest = self.queries.newest_complete_ms(&query.hosts, clock::now_ms()).await;
+            let newest = self
+                .queries
+                .newest_complete_ms(&query.hosts, clock::now_ms())
+                .await;
             let answer = match newest {
                 Ok(newest_ms) if newest_ms == shown_ms && shown_ms.is_some() => None,
                 Ok(None) => None,
@@ -116,7 +126,10 @@ impl QueryService for Grpc {
     ) -> Result<Response<Self::WatchTopProcessesStream>, Status> {
         let request = request.into_inner().query.unwrap_or_default();
         if request.range.is_some() {
-            return Err(invalid_argument("query.range", "must be absent: a watch shows the last intervals"));
+            return Err(invalid_argument(
+                "query.range",
+                "must be absent: a watch shows the last intervals",
+            ));
         }
         let query = convert::top_query(request)?;
         // Asked once in the open, so that a wrong question is refused at once and by its own code.
@@ -141,7 +154,9 @@ impl QueryService for Grpc {
             range: convert::asked_range(request.range)?,
             step_ms: request.step_ms,
         };
-        let answer = self.answer("history", self.queries.history(&query, clock::now_ms())).await?;
+        let answer = self
+            .answer("history", self.queries.history(&query, clock::now_ms()))
+            .await?;
         Ok(Response::new(convert::history(answer)))
     }
 
@@ -157,7 +172,9 @@ impl QueryService for Grpc {
             range: convert::asked_range(request.range)?,
             limit: request.limit,
         };
-        let answer = self.answer("groups", self.queries.groups(&query, clock::now_ms())).await?;
+        let answer = self
+            .answer("groups", self.queries.groups(&query, clock::now_ms()))
+            .await?;
         Ok(Response::new(convert::groups(answer)))
     }
 
@@ -176,7 +193,9 @@ impl QueryService for Grpc {
             page_token: request.page_token,
             process_id: request.process_id,
         };
-        let answer = self.answer("exits", self.queries.exits(&query, clock::now_ms())).await?;
+        let answer = self
+            .answer("exits", self.queries.exits(&query, clock::now_ms()))
+            .await?;
         Ok(Response::new(convert::exits(answer)))
     }
 
@@ -185,7 +204,9 @@ impl QueryService for Grpc {
         request: Request<v1::ListHostsRequest>,
     ) -> Result<Response<v1::ListHostsResponse>, Status> {
         let range = convert::asked_range(request.into_inner().range)?;
-        let answer = self.answer("hosts", self.queries.hosts(range, clock::now_ms())).await?;
+        let answer = self
+            .answer("hosts", self.queries.hosts(range, clock::now_ms()))
+            .await?;
         Ok(Response::new(convert::hosts(answer)))
     }
 
@@ -194,8 +215,13 @@ impl QueryService for Grpc {
         request: Request<v1::GetAuditRequest>,
     ) -> Result<Response<v1::GetAuditResponse>, Status> {
         let request = request.into_inner();
-        let query = AuditQuery { hosts: request.hosts, range: convert::asked_range(request.range)? };
-        let answer = self.answer("audit", self.queries.audit(&query, clock::now_ms())).await?;
+        let query = AuditQuery {
+            hosts: request.hosts,
+            range: convert::asked_range(request.range)?,
+        };
+        let answer = self
+            .answer("audit", self.queries.audit(&query, clock::now_ms()))
+            .await?;
         Ok(Response::new(convert::audit(answer)))
     }
 }

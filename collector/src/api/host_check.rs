@@ -32,7 +32,10 @@ impl HostCheck {
             return true;
         }
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-        let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(header::HOST));
+        let host = uri
+            .authority()
+            .map(|authority| authority.as_str())
+            .or_else(|| text(header::HOST));
         let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("", |(_, host)| host));
         host.is_some_and(is_loopback) && origin.is_none_or(is_loopback)
     }
@@ -44,7 +47,8 @@ fn is_loopback(authority: &str) -> bool {
         Some(rest) => rest.split_once(']').map_or("", |(host, _)| host),
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
     };
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl<S> Layer<S> for HostCheck {
@@ -105,16 +109,30 @@ mod tests {
 
     #[test]
     fn loopback_names_pass() {
-        for host in ["localhost", "localhost:7401", "LOCALHOST:1", "127.0.0.1:7401", "127.8.8.8", "[::1]:7401", "[::1]"]
-        {
+        for host in [
+            "localhost",
+            "localhost:7401",
+            "LOCALHOST:1",
+            "127.0.0.1:7401",
+            "127.8.8.8",
+            "[::1]:7401",
+            "[::1]",
+        ] {
             assert!(check(Some(host), None), "{host}");
         }
     }
 
     #[test]
     fn other_names_do_not() {
-        for host in ["evil.example", "127.0.0.1.evil.example:7401", "localhost.evil", "10.0.0.1", "", "[::1", "0.0.0.0"]
-        {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:7401",
+            "localhost.evil",
+            "10.0.0.1",
+            "",
+            "[::1",
+            "0.0.0.0",
+        ] {
             assert!(!check(Some(host), None), "{host}");
         }
         assert!(!check(None, None));

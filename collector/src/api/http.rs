@@ -23,7 +23,8 @@ use crate::{
 const ROWS: u32 = 25;
 
 /// Nothing but our own style sheet: no script, no frame, no form, no picture.
-const CSP: &str = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+const CSP: &str =
+    "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// The look of the page.
 const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;\
@@ -55,7 +56,9 @@ pub fn router(http: Http) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(http)
-        .layer(middleware::from_fn(move |request: Request, next: Next| guard(check, request, next)))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            guard(check, request, next)
+        }))
 }
 
 /// Checks the name and adds the headers that every answer has.
@@ -68,7 +71,10 @@ async fn guard(check: HostCheck, request: Request, next: Next) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -78,7 +84,11 @@ async fn readyz(State(http): State<Http>) -> Response {
     if *http.ready.borrow() {
         "ok\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer, or its tables are not ready\n").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer, or its tables are not ready\n",
+        )
+            .into_response()
     }
 }
 
@@ -103,7 +113,10 @@ async fn page(State(http): State<Http>) -> Response {
     };
     let (status, body) = match http.queries.top(&query, clock::now_ms()).await {
         Ok(top) => (StatusCode::OK, table(&top)),
-        Err(error) => (outcome(&error).status, format!("<p>{}</p>", escape(&message(&error)))),
+        Err(error) => (
+            outcome(&error).status,
+            format!("<p>{}</p>", escape(&message(&error))),
+        ),
     };
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>procscope</title>\
@@ -126,7 +139,9 @@ fn table(top: &Top) -> String {
     );
     let mib = |mb: Option<f64>| mb.map_or_else(|| "–".to_owned(), |mb| format!("{mb:.1}"));
     for row in &top.rows {
-        let TopRow::Process { row, cmdline, .. } = row else { continue };
+        let TopRow::Process { row, cmdline, .. } = row else {
+            continue;
+        };
         // Writing to a String does not fail; clippy wants to hear it.
         let written = write!(
             html,

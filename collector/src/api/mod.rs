@@ -33,12 +33,16 @@ pub fn outcome(error: &QueryError) -> Outcome {
         QueryError::Busy => outcome(Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "busy"),
         QueryError::Store(error) => match error.code() {
             // TOO_MANY_ROWS, MEMORY_LIMIT_EXCEEDED, TOO_MANY_ROWS_OR_BYTES
-            Some(158 | 241 | 396) => outcome(Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "too_much"),
+            Some(158 | 241 | 396) => {
+                outcome(Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "too_much")
+            }
             // TIMEOUT_EXCEEDED, TOO_SLOW
             Some(159 | 160) => outcome(Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "too_long"),
-            _ if error.is_transient() => {
-                outcome(Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "store_unavailable")
-            }
+            _ if error.is_transient() => outcome(
+                Code::Unavailable,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+            ),
             _ => outcome(Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         },
     }
@@ -47,11 +51,17 @@ pub fn outcome(error: &QueryError) -> Outcome {
 /// What the one who asked may read about it: the store's own words stay in the log.
 #[must_use]
 pub fn message(error: &QueryError) -> String {
-    let QueryError::Store(store) = error else { return error.to_string() };
+    let QueryError::Store(store) = error else {
+        return error.to_string();
+    };
     warn!(error = store.chain(), "a question was not answered");
     match outcome(error).code {
-        Code::ResourceExhausted => "the question needs more than the store allows one: ask for a shorter range",
-        Code::DeadlineExceeded => "the question took longer than the store allows one: ask for a shorter range",
+        Code::ResourceExhausted => {
+            "the question needs more than the store allows one: ask for a shorter range"
+        }
+        Code::DeadlineExceeded => {
+            "the question took longer than the store allows one: ask for a shorter range"
+        }
         Code::Unavailable => "the store does not answer now: ask again in a moment",
         _ => "the store could not answer the question; the collector's log says why",
     }
@@ -86,7 +96,11 @@ mod tests {
 
     fn refused(code: u32) -> QueryError {
         let message = format!("Code: {code}. DB::Exception: secret table names");
-        QueryError::Store(StoreError::Refused { what: "x", code: Some(code), message })
+        QueryError::Store(StoreError::Refused {
+            what: "x",
+            code: Some(code),
+            message,
+        })
     }
 
     #[test]
@@ -112,6 +126,9 @@ mod tests {
     fn a_wrong_field_is_named_for_machines_too() {
         let status = invalid_argument("limit", "is 7");
         let violations = status.get_details_bad_request().unwrap().field_violations;
-        assert_eq!((&*violations[0].field, &*violations[0].description), ("limit", "is 7"));
+        assert_eq!(
+            (&*violations[0].field, &*violations[0].description),
+            ("limit", "is 7")
+        );
     }
 }

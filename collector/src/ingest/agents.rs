@@ -92,7 +92,11 @@ impl Agents {
         inner.sessions_total += 1;
         let number = inner.sessions_total;
         let replaced = Arc::new(Notify::new());
-        let live = Live { session: number, epoch: agent.epoch, replaced: Arc::clone(&replaced) };
+        let live = Live {
+            session: number,
+            epoch: agent.epoch,
+            replaced: Arc::clone(&replaced),
+        };
         inner.live.insert(agent.agent_id, live);
         let epoch = inner.epochs.entry(agent).or_insert_with(|| Epoch {
             admitted: 0,
@@ -101,7 +105,13 @@ impl Agents {
             durable: watch::Sender::new(0),
         });
         let durable = epoch.durable.subscribe();
-        Ok(Session { agents: Arc::clone(self), agent, number, replaced, durable })
+        Ok(Session {
+            agents: Arc::clone(self),
+            agent,
+            number,
+            replaced,
+            durable,
+        })
     }
 
     /// Streams that are open.
@@ -113,7 +123,9 @@ impl Agents {
     /// Notes that a snapshot is stored in all tables.
     pub fn stored(&self, agent: AgentEpoch, seq: u64) {
         let mut inner = self.lock();
-        let Some(epoch) = inner.epochs.get_mut(&agent) else { return };
+        let Some(epoch) = inner.epochs.get_mut(&agent) else {
+            return;
+        };
         epoch.in_flight.remove(&seq);
         epoch.ahead.insert(seq);
         let first_missing = epoch.in_flight.first().copied().unwrap_or(u64::MAX);
@@ -132,7 +144,10 @@ impl Agents {
     /// How far an epoch is durable; `None` when nothing of it is connected or on the way.
     #[must_use]
     pub fn durable(&self, agent: AgentEpoch) -> Option<u64> {
-        self.lock().epochs.get(&agent).map(|epoch| *epoch.durable.borrow())
+        self.lock()
+            .epochs
+            .get(&agent)
+            .map(|epoch| *epoch.durable.borrow())
     }
 }
 
@@ -140,8 +155,16 @@ impl Inner {
     /// An epoch without a stream and without anything on the way is in the store alone; it is read from there when
     /// the agent comes back.
     fn forget_if_idle(&mut self, agent: AgentEpoch) {
-        let live = self.live.get(&agent.agent_id).is_some_and(|live| live.epoch == agent.epoch);
-        if !live && self.epochs.get(&agent).is_some_and(|epoch| epoch.in_flight.is_empty()) {
+        let live = self
+            .live
+            .get(&agent.agent_id)
+            .is_some_and(|live| live.epoch == agent.epoch);
+        if !live
+            && self
+                .epochs
+                .get(&agent)
+                .is_some_and(|epoch| epoch.in_flight.is_empty())
+        {
             self.epochs.remove(&agent);
         }
     }
@@ -152,7 +175,9 @@ impl Session {
     #[must_use]
     pub fn admit(&self, seq: u64) -> bool {
         let mut inner = self.agents.lock();
-        let Some(epoch) = inner.epochs.get_mut(&self.agent) else { return false };
+        let Some(epoch) = inner.epochs.get_mut(&self.agent) else {
+            return false;
+        };
         if seq <= epoch.admitted {
             return false;
         }
@@ -170,7 +195,11 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut inner = self.agents.lock();
-        if inner.live.get(&self.agent.agent_id).is_some_and(|live| live.session == self.number) {
+        if inner
+            .live
+            .get(&self.agent.agent_id)
+            .is_some_and(|live| live.session == self.number)
+        {
             inner.live.remove(&self.agent.agent_id);
         }
         inner.forget_if_idle(self.agent);
@@ -182,7 +211,10 @@ mod tests {
     use super::*;
 
     fn agent(epoch: u64) -> AgentEpoch {
-        AgentEpoch { agent_id: Uuid::from_u128(7), epoch }
+        AgentEpoch {
+            agent_id: Uuid::from_u128(7),
+            epoch,
+        }
     }
 
     #[test]
@@ -212,7 +244,10 @@ mod tests {
     fn another_epoch_is_turned_away_while_the_first_is_connected() {
         let agents = Arc::new(Agents::default());
         let first = agents.open(agent(1)).unwrap();
-        assert_eq!(agents.open(agent(2)).unwrap_err(), Turned::Twice(Uuid::from_u128(7)));
+        assert_eq!(
+            agents.open(agent(2)).unwrap_err(),
+            Turned::Twice(Uuid::from_u128(7))
+        );
         drop(first);
         assert!(agents.open(agent(2)).is_ok());
     }

@@ -12,8 +12,8 @@ use prost_types::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Snapshot,
-    Source, hex,
+    AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample,
+    Snapshot, Source, hex,
 };
 
 /// 2000-01-01: no host measured anything before, so a time before it is a clock that was never set.
@@ -56,7 +56,10 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -74,7 +77,13 @@ pub fn identity(request: &v1::PushSnapshotsRequest) -> Checked<(AgentEpoch, u64)
     if request.seq == 0 {
         return Err(Refusal::new("seq", "is 0; the first snapshot of an epoch is 1"));
     }
-    Ok((AgentEpoch { agent_id, epoch: request.epoch }, request.seq))
+    Ok((
+        AgentEpoch {
+            agent_id,
+            epoch: request.epoch,
+        },
+        request.seq,
+    ))
 }
 
 /// Decodes and checks the snapshot of a request.
@@ -88,7 +97,10 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
     if crc != request.snapshot_crc32c {
         return Err(Refusal::new(
             "snapshot_crc32c",
-            format!("is {:#010x} but the bytes have {crc:#010x}: they were damaged on the way", request.snapshot_crc32c),
+            format!(
+                "is {:#010x} but the bytes have {crc:#010x}: they were damaged on the way",
+                request.snapshot_crc32c
+            ),
         ));
     }
     let snapshot = v1::Snapshot::decode(encoded.clone())
@@ -96,7 +108,9 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
     let source = match snapshot.source() {
         v1::Source::Ebpf => Source::Ebpf,
         v1::Source::Proc => Source::Proc,
-        v1::Source::Unspecified => return Err(Refusal::new("source", "is not one that this collector knows")),
+        v1::Source::Unspecified => {
+            return Err(Refusal::new("source", "is not one that this collector knows"));
+        }
     };
     let host = word("host", snapshot.host)?;
     if host.is_empty() {
@@ -104,7 +118,10 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
     }
     let interval_ns = snapshot.interval_ns;
     if !(1..=INTERVAL_NS_MAX).contains(&interval_ns) {
-        return Err(Refusal::new("interval_ns", format!("is {interval_ns}, not within 1 ns and 1 h")));
+        return Err(Refusal::new(
+            "interval_ns",
+            format!("is {interval_ns}, not within 1 ns and 1 h"),
+        ));
     }
     Ok(Snapshot {
         agent,
@@ -128,12 +145,18 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
 
 fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Checked<Vec<B>> {
     if rows.len() > ROWS_MAX {
-        return Err(Refusal::new(field, format!("has {} rows, more than {ROWS_MAX}", rows.len())));
+        return Err(Refusal::new(
+            field,
+            format!("has {} rows, more than {ROWS_MAX}", rows.len()),
+        ));
     }
     let at = |index: usize, refusal: Refusal| {
         Refusal::new(format!("{field}[{index}].{}", refusal.field), refusal.reason)
     };
-    rows.into_iter().enumerate().map(|(index, row)| check(row).map_err(|why| at(index, why))).collect()
+    rows.into_iter()
+        .enumerate()
+        .map(|(index, row)| check(row).map_err(|why| at(index, why)))
+        .collect()
 }
 
 /// The fields that samples, exits and descriptions have in common.
@@ -155,7 +178,10 @@ macro_rules! process_identity {
 
 fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<ProcessSample> {
     if row.cpu_time_ns_delta > interval_ns.saturating_mul(CPUS_MAX) {
-        return Err(Refusal::new("cpu_time_ns_delta", "is more than 8192 CPUs have in the interval"));
+        return Err(Refusal::new(
+            "cpu_time_ns_delta",
+            "is more than 8192 CPUs have in the interval",
+        ));
     }
     Ok(ProcessSample {
         identity: process_identity!(row),
@@ -249,7 +275,10 @@ fn agent_cost(cost: v1::AgentCost) -> AgentCost {
 /// Losses by reason; a reason that is named twice is added up.
 fn losses(losses: Vec<v1::Loss>) -> Checked<Vec<(String, u64)>> {
     if losses.len() > LOSSES_MAX {
-        return Err(Refusal::new("losses", format!("names {} reasons, more than {LOSSES_MAX}", losses.len())));
+        return Err(Refusal::new(
+            "losses",
+            format!("names {} reasons, more than {LOSSES_MAX}", losses.len()),
+        ));
     }
     let mut sums = BTreeMap::<String, u64>::new();
     for loss in losses.into_iter().filter(|loss| loss.count > 0) {
@@ -262,7 +291,11 @@ fn losses(losses: Vec<v1::Loss>) -> Checked<Vec<(String, u64)>> {
 fn uuid(field: &str, bytes: &[u8]) -> Checked<Uuid> {
     let uuid = Uuid::from_slice(bytes)
         .map_err(|_not_16| Refusal::new(field, format!("has {} bytes instead of 16", bytes.len())))?;
-    if uuid.is_nil() { Err(Refusal::new(field, "is all zeros")) } else { Ok(uuid) }
+    if uuid.is_nil() {
+        Err(Refusal::new(field, "is all zeros"))
+    } else {
+        Ok(uuid)
+    }
 }
 
 fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {
@@ -273,17 +306,25 @@ fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {
 }
 
 fn time(field: &str, timestamp: Option<Timestamp>) -> Checked<i64> {
-    let ms = timestamp.and_then(milliseconds).ok_or_else(|| Refusal::new(field, "is absent or no valid timestamp"))?;
+    let ms = timestamp
+        .and_then(milliseconds)
+        .ok_or_else(|| Refusal::new(field, "is absent or no valid timestamp"))?;
     if (TIME_MS_MIN..TIME_MS_MAX).contains(&ms) {
         Ok(ms)
     } else {
-        Err(Refusal::new(field, "lies outside of the years 2000 to 2105: set the clock of the host"))
+        Err(Refusal::new(
+            field,
+            "lies outside of the years 2000 to 2105: set the clock of the host",
+        ))
     }
 }
 
 /// A time that is only shown: what is absent or impossible becomes 1970.
 fn display_time(timestamp: Option<Timestamp>) -> i64 {
-    timestamp.and_then(milliseconds).filter(|ms| (0..TIME_MS_MAX).contains(ms)).unwrap_or(0)
+    timestamp
+        .and_then(milliseconds)
+        .filter(|ms| (0..TIME_MS_MAX).contains(ms))
+        .unwrap_or(0)
 }
 
 /// Whole milliseconds since 1970; `None` for what is no valid timestamp.
@@ -292,7 +333,10 @@ pub fn milliseconds(timestamp: Timestamp) -> Option<i64> {
     if !(0..1_000_000_000).contains(&timestamp.nanos) {
         return None;
     }
-    timestamp.seconds.checked_mul(1_000)?.checked_add(i64::from(timestamp.nanos / 1_000_000))
+    timestamp
+        .seconds
+        .checked_mul(1_000)?
+        .checked_add(i64::from(timestamp.nanos / 1_000_000))
 }
 
 fn word(field: &str, word: String) -> Checked<String> {
@@ -306,7 +350,10 @@ fn text(field: &str, text: String) -> Checked<String> {
 fn bounded(field: &str, text: String, bytes_max: usize) -> Checked<String> {
     let escaped = escape(text);
     if escaped.len() > bytes_max {
-        return Err(Refusal::new(field, format!("has {} bytes, more than {bytes_max}", escaped.len())));
+        return Err(Refusal::new(
+            field,
+            format!("has {} bytes, more than {bytes_max}", escaped.len()),
+        ));
     }
     Ok(escaped)
 }
@@ -314,7 +361,8 @@ fn bounded(field: &str, text: String, bytes_max: usize) -> Checked<String> {
 /// Writes characters that steer a terminal or turn the direction of text as `\xNN`, byte by byte.
 fn escape(text: String) -> String {
     let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(steers) {
         return text;

@@ -92,7 +92,9 @@ impl Ingest {
             ready,
             stop,
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 }
 
@@ -108,7 +110,12 @@ impl IngestService for Ingest {
         self.shared.check_open()?;
         let queue = self.shared.queue()?;
         let (answers, receiver) = mpsc::channel(4);
-        let stream = Stream { shared: Arc::clone(&self.shared), inbound: request.into_inner(), answers, queue };
+        let stream = Stream {
+            shared: Arc::clone(&self.shared),
+            inbound: request.into_inner(),
+            answers,
+            queue,
+        };
         tokio::spawn(stream.run());
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -124,13 +131,22 @@ impl Shared {
         let Some(expected) = &self.token_digest else {
             return refuse("this collector has no ingest token: start it with --ingest-token-file");
         };
-        let given = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        let given = metadata
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
         let Some(given) = given.and_then(|value| value.strip_prefix("Bearer ")) else {
             return refuse("metadata `authorization: Bearer TOKEN` is missing");
         };
         let given: [u8; 32] = Sha256::digest(given.trim()).into();
-        let differs = given.iter().zip(expected).fold(0, |differs, (a, b)| differs | (a ^ b));
-        if std::hint::black_box(differs) == 0 { Ok(()) } else { refuse("the ingest token is not the right one") }
+        let differs = given
+            .iter()
+            .zip(expected)
+            .fold(0, |differs, (a, b)| differs | (a ^ b));
+        if std::hint::black_box(differs) == 0 {
+            Ok(())
+        } else {
+            refuse("the ingest token is not the right one")
+        }
     }
 
     fn check_open(&self) -> Result<(), Status> {
@@ -139,7 +155,9 @@ impl Shared {
         }
         if !*self.ready.borrow() {
             self.stats.refused("store_unavailable");
-            return Err(Status::unavailable("the store takes no inserts now: keep the snapshots and try again"));
+            return Err(Status::unavailable(
+                "the store takes no inserts now: keep the snapshots and try again",
+            ));
         }
         Ok(())
     }
@@ -159,8 +177,13 @@ impl Shared {
     }
 
     fn queue(&self) -> Result<mpsc::Sender<Incoming>, Status> {
-        let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        queue.clone().ok_or_else(|| Status::unavailable("the collector is stopping"))
+        let queue = self
+            .queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        queue
+            .clone()
+            .ok_or_else(|| Status::unavailable("the collector is stopping"))
     }
 }
 
@@ -169,7 +192,15 @@ impl Ingest {
     #[must_use]
     pub fn closer(&self) -> impl FnOnce() + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        move || drop(shared.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take())
+        move || {
+            drop(
+                shared
+                    .queue
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .take(),
+            )
+        }
     }
 }
 
@@ -203,7 +234,13 @@ impl Stream {
             debug!(agent = %known.agent, "stream ended");
             let last = known.last_admitted;
             let acknowledged = async {
-                if known.session.durable.wait_for(|durable| *durable >= last).await.is_ok() {
+                if known
+                    .session
+                    .durable
+                    .wait_for(|durable| *durable >= last)
+                    .await
+                    .is_ok()
+                {
                     let durable_seq = *known.session.durable.borrow();
                     drop(answers.send(Ok(PushSnapshotsResponse { durable_seq })).await);
                 }
@@ -223,7 +260,10 @@ impl Stream {
         let stop = self.shared.stop.clone();
         loop {
             let (acknowledged, replaced) = match known {
-                Some(known) => (Some(known.session.durable.clone()), Some(Arc::clone(&known.session.replaced))),
+                Some(known) => (
+                    Some(known.session.durable.clone()),
+                    Some(Arc::clone(&known.session.replaced)),
+                ),
                 None => (None, None),
             };
             tokio::select! {
@@ -246,7 +286,11 @@ impl Stream {
         }
     }
 
-    async fn take_one(&mut self, known: &mut Option<Known>, request: PushSnapshotsRequest) -> Result<(), Status> {
+    async fn take_one(
+        &mut self,
+        known: &mut Option<Known>,
+        request: PushSnapshotsRequest,
+    ) -> Result<(), Status> {
         let shared = Arc::clone(&self.shared);
         let refuse = |refusal: decode::Refusal| {
             shared.stats.refused("invalid");
@@ -260,16 +304,24 @@ impl Stream {
         let Some(known) = known else { return Ok(()) };
         if known.agent != agent {
             shared.stats.refused("invalid");
-            return Err(api::invalid_argument("epoch", "agent_id and epoch must not change within a stream"));
+            return Err(api::invalid_argument(
+                "epoch",
+                "agent_id and epoch must not change within a stream",
+            ));
         }
         if known.next_seq != seq {
             shared.stats.refused("invalid");
-            let reason = format!("is {seq} after {}: numbers follow each other without gaps", known.next_seq - 1);
+            let reason = format!(
+                "is {seq} after {}: numbers follow each other without gaps",
+                known.next_seq - 1
+            );
             return Err(api::invalid_argument("seq", &reason));
         }
         let snapshot = decode::snapshot(request, clock::now_ms()).map_err(refuse)?;
         let stored = known.ledger.stored_in(seq);
-        known.next_seq = seq.checked_add(1).ok_or_else(|| api::invalid_argument("seq", "has come to its end"))?;
+        known.next_seq = seq
+            .checked_add(1)
+            .ok_or_else(|| api::invalid_argument("seq", "has come to its end"))?;
         if stored.is_complete() {
             shared.stats.duplicate();
             known.session.already_stored(seq);
@@ -289,7 +341,11 @@ impl Stream {
         if known.session.admit(seq) {
             known.last_admitted = seq;
             shared.stats.received(snapshot.encoded.len());
-            place.send(Pending { snapshot, stored, guard });
+            place.send(Pending {
+                snapshot,
+                stored,
+                guard,
+            });
         } else {
             shared.stats.duplicate();
         }
@@ -317,7 +373,13 @@ impl Stream {
             Err(_closed) => return Err(Status::unavailable("the collector is stopping")),
         };
         info!(%agent, first_seq, "agent connected");
-        Ok(Known { agent, session, ledger, next_seq: first_seq, last_admitted: 0 })
+        Ok(Known {
+            agent,
+            session,
+            ledger,
+            next_seq: first_seq,
+            last_admitted: 0,
+        })
     }
 }
 

@@ -32,7 +32,10 @@ impl Queries {
         range: TimeRange,
         hosts: &[String],
     ) -> Result<Vec<CoverageRow>, QueryError> {
-        Ok(self.store.coverage(range, range.start_ms - SEEN_BEFORE_MS, hosts).await?)
+        Ok(self
+            .store
+            .coverage(range, range.start_ms - SEEN_BEFORE_MS, hosts)
+            .await?)
     }
 
     pub(super) async fn coverage(&self, range: TimeRange, hosts: &[String]) -> Result<Coverage, QueryError> {
@@ -42,7 +45,11 @@ impl Queries {
 
 /// Adds hosts up. A host that was asked for by name counts even when nobody has ever heard of it.
 pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String]) -> Coverage {
-    let hosts: BTreeSet<&str> = rows.iter().map(|row| &*row.host).chain(asked.iter().map(|host| &**host)).collect();
+    let hosts: BTreeSet<&str> = rows
+        .iter()
+        .map(|row| &*row.host)
+        .chain(asked.iter().map(|host| &**host))
+        .collect();
     let mut losses = BTreeMap::<&str, u64>::new();
     let mut sources = BTreeSet::new();
     let mut observed_host_seconds = 0.0;
@@ -57,10 +64,17 @@ pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String])
     }
     let total_host_seconds = range.seconds() * to_f64(u64::try_from(hosts.len()).unwrap_or(0));
     Coverage {
-        share: if total_host_seconds > 0.0 { observed_host_seconds / total_host_seconds } else { 0.0 },
+        share: if total_host_seconds > 0.0 {
+            observed_host_seconds / total_host_seconds
+        } else {
+            0.0
+        },
         observed_host_seconds,
         total_host_seconds,
-        losses: losses.into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect(),
+        losses: losses
+            .into_iter()
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect(),
         sources: sources.into_iter().collect(),
     }
 }
@@ -69,7 +83,10 @@ pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String])
 mod tests {
     use super::*;
 
-    const RANGE: TimeRange = TimeRange { start_ms: 0, end_ms: 10_000 };
+    const RANGE: TimeRange = TimeRange {
+        start_ms: 0,
+        end_ms: 10_000,
+    };
 
     fn row(host: &str, seconds: u64) -> CoverageRow {
         CoverageRow {
@@ -85,7 +102,10 @@ mod tests {
     fn check(rows: &[CoverageRow], asked: &[&str], observed: f64, total: f64) {
         let asked: Vec<_> = asked.iter().map(|host| (*host).to_owned()).collect();
         let coverage = coverage(rows, RANGE, &asked);
-        assert!((coverage.observed_host_seconds - observed).abs() < 1e-9, "{coverage:?}");
+        assert!(
+            (coverage.observed_host_seconds - observed).abs() < 1e-9,
+            "{coverage:?}"
+        );
         assert!((coverage.total_host_seconds - total).abs() < 1e-9, "{coverage:?}");
     }
 

@@ -2,7 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_process_id, check_text};
+use super::{
+    AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_process_id, check_text,
+};
 use crate::{
     model::{TimeRange, hex},
     store::queries::{ExitFilter, ExitRow},
@@ -66,22 +68,35 @@ impl PageToken {
     fn parse(text: &str, question: &str) -> Result<Self, QueryError> {
         let wrong = || QueryError::invalid("page_token", "is not one that this question was answered with");
         let parts: Vec<_> = text.split('.').collect();
-        let [start, end, before, id, of] = parts[..] else { return Err(wrong()) };
+        let [start, end, before, id, of] = parts[..] else {
+            return Err(wrong());
+        };
         let number = |text: &str| text.parse::<i64>().map_err(|_no_number| wrong());
-        let range = AskedRange { start_ms: Some(number(start)?), end_ms: Some(number(end)?) };
+        let range = AskedRange {
+            start_ms: Some(number(start)?),
+            end_ms: Some(number(end)?),
+        };
         if of != question {
             return Err(wrong());
         }
         Ok(Self {
             range: range.or_last(0, i64::MAX).map_err(|_no_range| wrong())?,
             before_ms: number(before)?,
-            before_id: check_process_id(id).ok().filter(|id| !id.is_empty()).ok_or_else(wrong)?,
+            before_id: check_process_id(id)
+                .ok()
+                .filter(|id| !id.is_empty())
+                .ok_or_else(wrong)?,
             question: of.to_owned(),
         })
     }
 
     fn text(&self) -> String {
-        let Self { range: TimeRange { start_ms, end_ms }, before_ms, before_id, question } = self;
+        let Self {
+            range: TimeRange { start_ms, end_ms },
+            before_ms,
+            before_id,
+            question,
+        } = self;
         format!("{start_ms}.{end_ms}.{before_ms}.{before_id}.{question}")
     }
 }
@@ -90,7 +105,14 @@ impl PageToken {
 fn question(query: &ExitsQuery) -> String {
     let same = format!(
         "{:?}",
-        (&query.hosts, &query.name, query.range, query.max_lifetime_ns, query.failed, &query.process_id)
+        (
+            &query.hosts,
+            &query.name,
+            query.range,
+            query.max_lifetime_ns,
+            query.failed,
+            &query.process_id
+        )
     );
     hex(&Sha256::digest(same)[..8])
 }
@@ -133,13 +155,25 @@ impl Queries {
         let next_page_token = match rows.last() {
             Some(last) if more => {
                 let (before_ms, before_id) = (last.end_time_ms, last.id.clone());
-                PageToken { range, before_ms, before_id, question }.text()
+                PageToken {
+                    range,
+                    before_ms,
+                    before_id,
+                    question,
+                }
+                .text()
             }
             _ => String::new(),
         };
         let total = self.store.exits_total(&filter).await?;
         let coverage = self.coverage(range, &query.hosts).await?;
-        Ok(Exits { range, coverage, rows, next_page_token, total })
+        Ok(Exits {
+            range,
+            coverage,
+            rows,
+            next_page_token,
+            total,
+        })
     }
 }
 
@@ -151,9 +185,15 @@ mod tests {
 
     #[test]
     fn a_token_comes_back_and_belongs_to_its_question() {
-        let query = ExitsQuery { name: "sh".to_owned(), ..ExitsQuery::default() };
+        let query = ExitsQuery {
+            name: "sh".to_owned(),
+            ..ExitsQuery::default()
+        };
         let token = PageToken {
-            range: TimeRange { start_ms: 5, end_ms: 9 },
+            range: TimeRange {
+                start_ms: 5,
+                end_ms: 9,
+            },
             before_ms: 7,
             before_id: uuid::Uuid::from_u128(3).to_string(),
             question: question(&query),

@@ -1,7 +1,8 @@
 //! One process, or one name on one host, over time.
 
 use super::{
-    AskedRange, Coverage, Queries, QueryError, check_process_id, check_text, coverage::coverage, range::interval_ms,
+    AskedRange, Coverage, Queries, QueryError, check_process_id, check_text, coverage::coverage,
+    range::interval_ms,
 };
 use crate::{
     model::TimeRange,
@@ -65,7 +66,10 @@ impl Queries {
         check_text("name", &query.name)?;
         let process_id = check_process_id(&query.process_id)?;
         if process_id.is_empty() && (query.host.is_empty() || query.name.is_empty()) {
-            return Err(QueryError::invalid("process_id", "is empty: name a process, or a host and a name"));
+            return Err(QueryError::invalid(
+                "process_id",
+                "is empty: name a process, or a host and a name",
+            ));
         }
         let range = query.range.unwrap_or_default().or_last(RANGE_MS, now_ms)?;
         let _turn = self.turn().await?;
@@ -73,7 +77,8 @@ impl Queries {
             (query.host.clone(), query.name.clone())
         } else {
             let host = self.store.process_host(&process_id, range).await?;
-            let host = host.ok_or_else(|| QueryError::NotFound(format!("no process {process_id} is known")))?;
+            let host =
+                host.ok_or_else(|| QueryError::NotFound(format!("no process {process_id} is known")))?;
             (host, String::new())
         };
         let asked = [host];
@@ -83,9 +88,21 @@ impl Queries {
         let step_ms = step(query.step_ms, range, longest_interval_ns)?;
         let [host] = asked;
         let one_process = !process_id.is_empty();
-        let filter = HistoryFilter { range, step_ms, host, process_id, name, longest_interval_ns };
+        let filter = HistoryFilter {
+            range,
+            step_ms,
+            host,
+            process_id,
+            name,
+            longest_interval_ns,
+        };
         let steps = self.store.history(&filter).await?;
-        Ok(History { range, step_ms, coverage, points: points(steps, range, step_ms, one_process) })
+        Ok(History {
+            range,
+            step_ms,
+            coverage,
+            points: points(steps, range, step_ms, one_process),
+        })
     }
 }
 
@@ -100,7 +117,10 @@ fn step(asked_ms: u64, range: TimeRange, longest_interval_ns: u64) -> Result<i64
     if length_ms / step_ms > POINTS_MAX {
         return Err(QueryError::invalid(
             "step_ms",
-            format!("gives {} points, more than {POINTS_MAX}: take a longer step", length_ms / step_ms),
+            format!(
+                "gives {} points, more than {POINTS_MAX}: take a longer step",
+                length_ms / step_ms
+            ),
         ));
     }
     Ok(step_ms)
@@ -109,14 +129,20 @@ fn step(asked_ms: u64, range: TimeRange, longest_interval_ns: u64) -> Result<i64
 /// A point for each step of the range. A process that has no row in a step draws nothing there, because it did not
 /// live; a name without a row is zero where the host was observed, because all of its processes did not live.
 fn points(steps: Vec<StepRow>, range: TimeRange, step_ms: i64, one_process: bool) -> Vec<Point> {
-    let mut steps = steps.into_iter().filter(|step| step.seen == 1 || !one_process).peekable();
+    let mut steps = steps
+        .into_iter()
+        .filter(|step| step.seen == 1 || !one_process)
+        .peekable();
     let mut points = Vec::new();
     let mut time_ms = range.start_ms;
     for number in 0.. {
         if time_ms >= range.end_ms {
             break;
         }
-        points.push(Point { time_ms, step: steps.next_if(|step| step.step == number) });
+        points.push(Point {
+            time_ms,
+            step: steps.next_if(|step| step.step == number),
+        });
         time_ms += step_ms;
     }
     points
@@ -126,7 +152,10 @@ fn points(steps: Vec<StepRow>, range: TimeRange, step_ms: i64, one_process: bool
 mod tests {
     use super::*;
 
-    const RANGE: TimeRange = TimeRange { start_ms: 1_000, end_ms: 11_000 };
+    const RANGE: TimeRange = TimeRange {
+        start_ms: 1_000,
+        end_ms: 11_000,
+    };
 
     fn row(step: u64, seen: u8) -> StepRow {
         StepRow {
@@ -145,8 +174,14 @@ mod tests {
 
     fn check(one_process: bool, known: &[u64]) {
         let points = points(vec![row(0, 1), row(1, 0), row(3, 1)], RANGE, 2_000, one_process);
-        assert_eq!(points.iter().map(|p| p.time_ms).collect::<Vec<_>>(), [1_000, 3_000, 5_000, 7_000, 9_000]);
-        let filled: Vec<_> = points.iter().filter_map(|p| p.step.as_ref().map(|step| step.step)).collect();
+        assert_eq!(
+            points.iter().map(|p| p.time_ms).collect::<Vec<_>>(),
+            [1_000, 3_000, 5_000, 7_000, 9_000]
+        );
+        let filled: Vec<_> = points
+            .iter()
+            .filter_map(|p| p.step.as_ref().map(|step| step.step))
+            .collect();
         assert_eq!(filled, known);
     }
 
@@ -162,7 +197,10 @@ mod tests {
 
     #[test]
     fn a_chosen_step_fits_a_chart_and_holds_whole_intervals() {
-        let hour = TimeRange { start_ms: 0, end_ms: 3_600_000 };
+        let hour = TimeRange {
+            start_ms: 0,
+            end_ms: 3_600_000,
+        };
         assert_eq!(step(0, hour, 1_000_000_000).unwrap(), 12_000);
         assert_eq!(step(0, hour, 60_000_000_000).unwrap(), 60_000);
         assert_eq!(step(0, RANGE, 1_000_000_001).unwrap(), 1_001);
@@ -170,7 +208,10 @@ mod tests {
 
     #[test]
     fn too_many_points_are_refused_and_a_step_ends_with_the_range() {
-        let week = TimeRange { start_ms: 0, end_ms: 168 * 3_600_000 };
+        let week = TimeRange {
+            start_ms: 0,
+            end_ms: 168 * 3_600_000,
+        };
         assert!(step(1_000, week, 0).is_err());
         assert_eq!(step(60_000, week, 0).unwrap(), 60_000);
         assert_eq!(step(u64::MAX, RANGE, 0).unwrap(), 10_000);

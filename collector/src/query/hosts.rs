@@ -66,11 +66,18 @@ impl Queries {
         let observed = self.coverage_rows(range, &[]).await?;
         let observed: HashMap<_, _> = observed.iter().map(|row| (&*row.host, row)).collect();
         let hosts = rows.into_iter().map(|row| {
-            let rows: Vec<_> = observed.get(&*row.name).map(|row| (*row).clone()).into_iter().collect();
+            let rows: Vec<_> = observed
+                .get(&*row.name)
+                .map(|row| (*row).clone())
+                .into_iter()
+                .collect();
             let coverage = coverage(&rows, range, std::slice::from_ref(&row.name));
             Host { row, coverage }
         });
-        Ok(Hosts { range, hosts: hosts.collect() })
+        Ok(Hosts {
+            range,
+            hosts: hosts.collect(),
+        })
     }
 
     /// Where each CPU-second of each host went.
@@ -84,13 +91,23 @@ impl Queries {
         let observed = self.coverage_rows(range, &query.hosts).await?;
         let losses = |host: &str| {
             let row = observed.iter().find(|row| row.host == host)?;
-            Some(row.loss_reasons.iter().cloned().zip(row.loss_counts.iter().copied()).collect())
+            Some(
+                row.loss_reasons
+                    .iter()
+                    .cloned()
+                    .zip(row.loss_counts.iter().copied())
+                    .collect(),
+            )
         };
         let rows = self.store.audit(range, &query.hosts, limit()).await?;
         let rows = rows.into_iter().map(|row| {
             let losses = losses(&row.name).unwrap_or_default();
             (row, losses)
         });
-        Ok(Audit { range, rows: rows.collect(), coverage: coverage(&observed, range, &query.hosts) })
+        Ok(Audit {
+            range,
+            rows: rows.collect(),
+            coverage: coverage(&observed, range, &query.hosts),
+        })
     }
 }

@@ -57,7 +57,10 @@ pub enum QueryError {
 
 impl QueryError {
     fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
-        Self::Invalid { field, reason: reason.into() }
+        Self::Invalid {
+            field,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -72,7 +75,10 @@ impl Queries {
     /// Questions to this store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, turns: Arc::new(Semaphore::new(AT_ONCE_MAX)) }
+        Self {
+            store,
+            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+        }
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
@@ -86,14 +92,20 @@ impl Queries {
 /// Host names as they were asked for.
 fn check_hosts(hosts: &[String]) -> Result<(), QueryError> {
     if hosts.len() > HOSTS_MAX {
-        return Err(QueryError::invalid("hosts", format!("names {} hosts, more than {HOSTS_MAX}", hosts.len())));
+        return Err(QueryError::invalid(
+            "hosts",
+            format!("names {} hosts, more than {HOSTS_MAX}", hosts.len()),
+        ));
     }
     hosts.iter().try_for_each(|host| check_text("hosts", host))
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), QueryError> {
     if text.len() > TEXT_BYTES_MAX {
-        return Err(QueryError::invalid(field, format!("has {} bytes, more than {TEXT_BYTES_MAX}", text.len())));
+        return Err(QueryError::invalid(
+            field,
+            format!("has {} bytes, more than {TEXT_BYTES_MAX}", text.len()),
+        ));
     }
     Ok(())
 }
@@ -103,7 +115,10 @@ fn check_limit(field: &'static str, asked: u32, default: u32, most: u32) -> Resu
     match asked {
         0 => Ok(default),
         asked if asked <= most => Ok(asked),
-        asked => Err(QueryError::invalid(field, format!("is {asked}, not within 1 and {most}"))),
+        asked => Err(QueryError::invalid(
+            field,
+            format!("is {asked}, not within 1 and {most}"),
+        )),
     }
 }
 
@@ -132,7 +147,10 @@ mod tests {
     fn a_process_id_has_one_written_form() {
         let id = "00000000-0000-0000-0000-00000000ABCD";
         assert_eq!(check_process_id(id).unwrap(), id.to_lowercase());
-        assert_eq!(check_process_id("0000000000000000000000000000abcd").unwrap(), id.to_lowercase());
+        assert_eq!(
+            check_process_id("0000000000000000000000000000abcd").unwrap(),
+            id.to_lowercase()
+        );
         assert!(check_process_id("' OR 1").is_err());
         assert_eq!(check_process_id("").unwrap(), "");
     }

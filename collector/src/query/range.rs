@@ -44,10 +44,16 @@ impl AskedRange {
         let end_ms = self.end_ms.map_or(now_ms, |end_ms| end_ms.min(now_ms));
         let start_ms = self.start_ms.unwrap_or_else(|| end_ms.saturating_sub(default_ms));
         if start_ms >= end_ms {
-            return Err(QueryError::invalid("range", "starts at or after its end, or in the future"));
+            return Err(QueryError::invalid(
+                "range",
+                "starts at or after its end, or in the future",
+            ));
         }
         if end_ms.saturating_sub(start_ms) > RANGE_MS_MAX {
-            return Err(QueryError::invalid("range", "is longer than 168 hours, the time for which rows are kept"));
+            return Err(QueryError::invalid(
+                "range",
+                "is longer than 168 hours, the time for which rows are kept",
+            ));
         }
         if start_ms < 0 {
             return Err(QueryError::invalid("range", "starts before 1970"));
@@ -70,18 +76,28 @@ impl Queries {
             return asked.or_last(3_600_000, now_ms);
         }
         for lookback_ms in LOOKBACKS_MS {
-            let newest = self.store.newest_per_host(now_ms - lookback_ms, now_ms + AHEAD_MS_MAX, hosts).await?;
+            let newest = self
+                .store
+                .newest_per_host(now_ms - lookback_ms, now_ms + AHEAD_MS_MAX, hosts)
+                .await?;
             let Some(slowest) = slowest(&newest) else { continue };
-            let reach_ms = interval_ms(slowest.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
+            let reach_ms =
+                interval_ms(slowest.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
             let from_ms = slowest.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
             // One more than asked for: where the interval before ended is where the range starts.
-            let ends = self.store.interval_ends(&slowest.host, from_ms, slowest.newest_ms, intervals + 1).await?;
+            let ends = self
+                .store
+                .interval_ends(&slowest.host, from_ms, slowest.newest_ms, intervals + 1)
+                .await?;
             if let Some(range) = range_of(&ends, intervals) {
                 return Ok(range);
             }
         }
         let seconds = i64::from(intervals) * 1_000;
-        Ok(TimeRange { start_ms: now_ms - seconds, end_ms: now_ms })
+        Ok(TimeRange {
+            start_ms: now_ms - seconds,
+            end_ms: now_ms,
+        })
     }
 
     /// The end of the newest interval that is complete for all hosts that are alive; `None`: there is none.
@@ -112,13 +128,22 @@ fn range_of(ends: &[IntervalRow], intervals: u32) -> Option<TimeRange> {
     let wanted = usize::try_from(intervals).unwrap_or(usize::MAX);
     let first = ends.get(wanted - 1).or(ends.last())?;
     let began_ms = first.time_ms - interval_ms(first.interval_ns);
-    let start_ms = ends.get(wanted).map_or(began_ms, |before| before.time_ms.max(began_ms));
-    Some(TimeRange { start_ms, end_ms: newest.time_ms })
+    let start_ms = ends
+        .get(wanted)
+        .map_or(began_ms, |before| before.time_ms.max(began_ms));
+    Some(TimeRange {
+        start_ms,
+        end_ms: newest.time_ms,
+    })
 }
 
 /// An interval in milliseconds, rounded up and at most a day.
 pub(super) fn interval_ms(interval_ns: u64) -> i64 {
-    i64::try_from(interval_ns).unwrap_or(i64::MAX).saturating_add(NS_PER_MS - 1).min(86_400_000 * NS_PER_MS) / NS_PER_MS
+    i64::try_from(interval_ns)
+        .unwrap_or(i64::MAX)
+        .saturating_add(NS_PER_MS - 1)
+        .min(86_400_000 * NS_PER_MS)
+        / NS_PER_MS
 }
 
 #[cfg(test)]
@@ -129,19 +154,47 @@ mod tests {
     const SECOND_NS: u64 = 1_000_000_000;
 
     fn newest(host: &str, newest_ms: i64) -> NewestRow {
-        NewestRow { host: host.to_owned(), newest_ms, newest_interval_ns: SECOND_NS }
+        NewestRow {
+            host: host.to_owned(),
+            newest_ms,
+            newest_interval_ns: SECOND_NS,
+        }
     }
 
     fn ends(times_ms: &[i64]) -> Vec<IntervalRow> {
-        times_ms.iter().map(|time_ms| IntervalRow { time_ms: *time_ms, interval_ns: SECOND_NS }).collect()
+        times_ms
+            .iter()
+            .map(|time_ms| IntervalRow {
+                time_ms: *time_ms,
+                interval_ns: SECOND_NS,
+            })
+            .collect()
     }
 
     #[test]
     fn a_range_is_brought_back_to_now() {
-        let asked = AskedRange { start_ms: Some(NOW_MS - 10), end_ms: Some(NOW_MS + 10) };
-        assert_eq!(asked.or_last(1, NOW_MS).unwrap(), TimeRange { start_ms: NOW_MS - 10, end_ms: NOW_MS });
-        let open = AskedRange { start_ms: None, end_ms: None };
-        assert_eq!(open.or_last(60, NOW_MS).unwrap(), TimeRange { start_ms: NOW_MS - 60, end_ms: NOW_MS });
+        let asked = AskedRange {
+            start_ms: Some(NOW_MS - 10),
+            end_ms: Some(NOW_MS + 10),
+        };
+        assert_eq!(
+            asked.or_last(1, NOW_MS).unwrap(),
+            TimeRange {
+                start_ms: NOW_MS - 10,
+                end_ms: NOW_MS
+            }
+        );
+        let open = AskedRange {
+            start_ms: None,
+            end_ms: None,
+        };
+        assert_eq!(
+            open.or_last(60, NOW_MS).unwrap(),
+            TimeRange {
+                start_ms: NOW_MS - 60,
+                end_ms: NOW_MS
+            }
+        );
     }
 
     #[test]
@@ -155,7 +208,10 @@ mod tests {
             (-5, 5),
             (NOW_MS - RANGE_MS_MAX - 1, NOW_MS),
         ] {
-            let asked = AskedRange { start_ms: Some(start_ms), end_ms: Some(end_ms) };
+            let asked = AskedRange {
+                start_ms: Some(start_ms),
+                end_ms: Some(end_ms),
+            };
             assert!(asked.or_last(1, NOW_MS).is_err(), "{start_ms} {end_ms}");
         }
     }
@@ -163,7 +219,13 @@ mod tests {
     #[test]
     fn the_last_intervals_of_one_host_are_exactly_those() {
         let range = range_of(&ends(&[9_000, 8_000, 7_000, 6_000]), 3).unwrap();
-        assert_eq!(range, TimeRange { start_ms: 6_000, end_ms: 9_000 });
+        assert_eq!(
+            range,
+            TimeRange {
+                start_ms: 6_000,
+                end_ms: 9_000
+            }
+        );
     }
 
     #[test]
@@ -175,14 +237,21 @@ mod tests {
 
     #[test]
     fn a_gap_before_the_first_interval_stays_outside() {
-        assert_eq!(range_of(&ends(&[9_000, 8_000, 3_000]), 2).unwrap().start_ms, 7_000);
+        assert_eq!(
+            range_of(&ends(&[9_000, 8_000, 3_000]), 2).unwrap().start_ms,
+            7_000
+        );
         assert_eq!(range_of(&ends(&[9_000, 8_000]), 5).unwrap().start_ms, 7_000);
         assert_eq!(range_of(&[], 5), None);
     }
 
     #[test]
     fn a_host_that_stopped_holds_nobody_back() {
-        let rows = [newest("a", 100_000), newest("b", 99_200), newest("stopped", 90_000)];
+        let rows = [
+            newest("a", 100_000),
+            newest("b", 99_200),
+            newest("stopped", 90_000),
+        ];
         assert_eq!(slowest(&rows).unwrap().host, "b");
         assert_eq!(slowest(&rows[2..]).unwrap().host, "stopped");
         assert!(slowest(&[]).is_none());

@@ -156,7 +156,9 @@ impl Queries {
         check_hosts(&query.hosts)?;
         check_text("name_contains", &query.name_contains)?;
         let _turn = self.turn().await?;
-        let range = self.range_or_last(query.range, query.last_intervals, &query.hosts, now_ms).await?;
+        let range = self
+            .range_or_last(query.range, query.last_intervals, &query.hosts, now_ms)
+            .await?;
         let filter = TopFilter {
             range,
             hosts: query.hosts.clone(),
@@ -170,16 +172,27 @@ impl Queries {
             None => self.with_infos(self.store.top_processes(&filter).await?).await?,
             Some(key) => {
                 let groups = self.store.top_groups(&filter, key).await?;
-                groups.into_iter().map(|row| TopRow::Group(Box::new(row))).collect()
+                groups
+                    .into_iter()
+                    .map(|row| TopRow::Group(Box::new(row)))
+                    .collect()
             }
         };
-        Ok(Top { range, coverage: self.coverage(range, &query.hosts).await?, rows })
+        Ok(Top {
+            range,
+            coverage: self.coverage(range, &query.hosts).await?,
+            rows,
+        })
     }
 
     /// Adds what the processes were started as, for these few only.
     async fn with_infos(&self, rows: Vec<ProcessRow>) -> Result<Vec<TopRow>, QueryError> {
         let ids: Vec<_> = rows.iter().map(|row| row.process_id.clone()).collect();
-        let infos = if ids.is_empty() { Vec::new() } else { self.store.process_infos(&ids).await? };
+        let infos = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.store.process_infos(&ids).await?
+        };
         let mut infos: HashMap<_, _> = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
         let known = |text: String| (!text.is_empty()).then_some(text);
         Ok(rows
@@ -189,7 +202,11 @@ impl Queries {
                     Some(info) => (known(info.exe), known(info.cmdline)),
                     None => (None, None),
                 };
-                TopRow::Process { row: Box::new(row), exe, cmdline }
+                TopRow::Process {
+                    row: Box::new(row),
+                    exe,
+                    cmdline,
+                }
             })
             .collect())
     }
@@ -204,7 +221,10 @@ impl Queries {
         check_text("base", &query.base)?;
         check_text("regex", &query.regex)?;
         if query.base.is_empty() && query.regex.is_empty() {
-            return Err(QueryError::invalid("base", "is empty, and so is regex: say which names belong to the group"));
+            return Err(QueryError::invalid(
+                "base",
+                "is empty, and so is regex: say which names belong to the group",
+            ));
         }
         let _turn = self.turn().await?;
         let range = self.range_or_last(query.range, 0, &query.hosts, now_ms).await?;
@@ -222,8 +242,18 @@ impl Queries {
             Some(427) => QueryError::invalid("regex", "is no RE2 expression"),
             _ => QueryError::Store(error),
         };
-        let total = self.store.top_groups(&filter, "all").await.map_err(refused)?.pop();
+        let total = self
+            .store
+            .top_groups(&filter, "all")
+            .await
+            .map_err(refused)?
+            .pop();
         let members = self.store.top_groups(&filter, "command").await.map_err(refused)?;
-        Ok(Groups { range, coverage: self.coverage(range, &query.hosts).await?, total, members })
+        Ok(Groups {
+            range,
+            coverage: self.coverage(range, &query.hosts).await?,
+            total,
+            members,
+        })
     }
 }

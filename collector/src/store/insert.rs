@@ -53,25 +53,36 @@ pub fn freeze<'a>(
     table: Table,
     snapshots: impl IntoIterator<Item = (&'a Snapshot, StoredIn)>,
 ) -> Option<Frozen> {
-    let missing = snapshots.into_iter().filter(|(_, stored)| !stored.is_complete() && !stored.contains(table));
+    let missing = snapshots
+        .into_iter()
+        .filter(|(_, stored)| !stored.is_complete() && !stored.contains(table));
     let missing = missing.map(|(snapshot, _)| snapshot);
     let what = table.name();
     match table {
         Table::ProcessSamples => {
-            let rows = missing.flat_map(|s| s.samples.iter().map(move |row| (s, row))).collect();
+            let rows = missing
+                .flat_map(|s| s.samples.iter().map(move |row| (s, row)))
+                .collect();
             Frozen::new(what, rows::PROCESS_SAMPLES, rows, rows::order_samples)
         }
         Table::ProcessExits => {
-            let rows = missing.flat_map(|s| s.exits.iter().map(move |row| (s, row))).collect();
+            let rows = missing
+                .flat_map(|s| s.exits.iter().map(move |row| (s, row)))
+                .collect();
             Frozen::new(what, rows::PROCESS_EXITS, rows, rows::order_exits)
         }
         Table::Processes => {
-            let rows = missing.flat_map(|s| s.processes.iter().map(move |row| (s, row))).collect();
+            let rows = missing
+                .flat_map(|s| s.processes.iter().map(move |row| (s, row)))
+                .collect();
             Frozen::new(what, rows::PROCESSES, rows, rows::order_processes)
         }
-        Table::HostSamples => {
-            Frozen::new(what, rows::HOST_SAMPLES, missing.map(|s| (s, &())).collect(), rows::order_hosts)
-        }
+        Table::HostSamples => Frozen::new(
+            what,
+            rows::HOST_SAMPLES,
+            missing.map(|s| (s, &())).collect(),
+            rows::order_hosts,
+        ),
     }
 }
 
@@ -79,7 +90,9 @@ pub fn freeze<'a>(
 #[must_use]
 pub fn freeze_set_aside(snapshot: &Snapshot, reason: &str) -> Option<Frozen> {
     let reason = reason.to_owned();
-    Frozen::new("set_aside", rows::SET_ASIDE, vec![(snapshot, &reason)], |_, _| std::cmp::Ordering::Equal)
+    Frozen::new("set_aside", rows::SET_ASIDE, vec![(snapshot, &reason)], |_, _| {
+        std::cmp::Ordering::Equal
+    })
 }
 
 /// Freezes how far epochs are stored: the newest snapshot of each, and the number up to which all are stored.
@@ -88,7 +101,13 @@ pub fn freeze_marks(marks: &[(Snapshot, u64)], now_ms: i64) -> Option<Frozen> {
     let marks: Vec<_> = marks
         .iter()
         .map(|(snapshot, durable_seq)| {
-            (snapshot, rows::AgentMark { durable_seq: *durable_seq, updated_at_ms: now_ms })
+            (
+                snapshot,
+                rows::AgentMark {
+                    durable_seq: *durable_seq,
+                    updated_at_ms: now_ms,
+                },
+            )
         })
         .collect();
     let rows = marks.iter().map(|(snapshot, mark)| (*snapshot, mark)).collect();
@@ -98,7 +117,10 @@ pub fn freeze_marks(marks: &[(Snapshot, u64)], now_ms: i64) -> Option<Frozen> {
 /// The columns of every table that we write, with their types.
 pub(super) fn columns_written() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     fn of<T>(columns: &[native::Column<T>]) -> Vec<(&'static str, &'static str)> {
-        columns.iter().map(|column| (column.name, column.value.type_name())).collect()
+        columns
+            .iter()
+            .map(|column| (column.name, column.value.type_name()))
+            .collect()
     }
     vec![
         (Table::ProcessSamples.name(), of(rows::PROCESS_SAMPLES)),
@@ -129,7 +151,11 @@ impl Ledger {
     #[must_use]
     pub fn stored_in(&self, seq: u64) -> StoredIn {
         let mut stored = StoredIn::default();
-        for run in self.runs.iter().filter(|run| (run.first..=run.last).contains(&seq)) {
+        for run in self
+            .runs
+            .iter()
+            .filter(|run| (run.first..=run.last).contains(&seq))
+        {
             match Table::ALL.get(usize::from(run.place)) {
                 Some(table) => stored.insert(*table),
                 None => stored.set_aside(),
@@ -180,8 +206,14 @@ impl Store {
             .fetch_all::<RunRow>()
             .await
             .map_err(|error| StoreError::new("stored_seqs", error))?;
-        let run = |row: RunRow| Run { place: row.place, first: row.first_seq, last: row.last_seq };
-        Ok(Ledger { runs: runs.into_iter().map(run).collect() })
+        let run = |row: RunRow| Run {
+            place: row.place,
+            first: row.first_seq,
+            last: row.last_seq,
+        };
+        Ok(Ledger {
+            runs: runs.into_iter().map(run).collect(),
+        })
     }
 }
 
@@ -205,7 +237,9 @@ mod tests {
     #[test]
     fn a_token_belongs_to_its_bytes() {
         let token = |snapshot: &Snapshot| {
-            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())]).unwrap().token
+            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())])
+                .unwrap()
+                .token
         };
         let mut other = snapshot(1);
         assert_eq!(token(&snapshot(1)), token(&other));
@@ -219,7 +253,9 @@ mod tests {
         ab.samples = vec![sample("a"), sample("b")];
         ba.samples = vec![sample("b"), sample("a")];
         let block = |snapshot: &Snapshot| {
-            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())]).unwrap().block
+            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())])
+                .unwrap()
+                .block
         };
         assert_eq!(block(&ab), block(&ba));
     }
@@ -227,7 +263,9 @@ mod tests {
     #[test]
     fn a_ledger_knows_each_table_for_itself() {
         let run = |place, first, last| Run { place, first, last };
-        let ledger = Ledger { runs: vec![run(0, 1, 5), run(3, 1, 3), run(4, 5, 5)] };
+        let ledger = Ledger {
+            runs: vec![run(0, 1, 5), run(3, 1, 3), run(4, 5, 5)],
+        };
         assert!(ledger.stored_in(3).is_complete());
         assert!(!ledger.stored_in(4).is_complete() && ledger.stored_in(4).contains(Table::ProcessSamples));
         assert!(ledger.stored_in(5).is_complete(), "set aside");

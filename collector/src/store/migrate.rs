@@ -80,7 +80,10 @@ impl Store {
             .await
             .map_err(|error| StoreError::new(what, error))?;
         let standing = self.standing().await?;
-        for migration in MIGRATIONS.iter().filter(|migration| standing.missing.iter().any(|m| m == migration.name)) {
+        for migration in MIGRATIONS
+            .iter()
+            .filter(|migration| standing.missing.iter().any(|m| m == migration.name))
+        {
             self.client
                 .query_raw(migration.sql)
                 .execute()
@@ -127,7 +130,9 @@ impl Store {
         let columns = self.columns().await?;
         for (table, written) in columns_written() {
             for (name, kind) in written {
-                let column = columns.iter().find(|column| column.table == table && column.name == name);
+                let column = columns
+                    .iter()
+                    .find(|column| column.table == table && column.name == name);
                 match column {
                     Some(column) if column.r#type == kind => {}
                     Some(column) => {
@@ -160,7 +165,10 @@ impl Store {
 }
 
 fn compare(applied: &[AppliedRow]) -> Result<Standing, StoreError> {
-    let mut standing = Standing { applied: Vec::new(), missing: Vec::new() };
+    let mut standing = Standing {
+        applied: Vec::new(),
+        missing: Vec::new(),
+    };
     for migration in MIGRATIONS {
         let name = migration.name.to_owned();
         let Some(row) = applied.iter().find(|row| row.number == migration.number) else {
@@ -177,7 +185,10 @@ fn compare(applied: &[AppliedRow]) -> Result<Standing, StoreError> {
         }
         standing.applied.push(name);
     }
-    for row in applied.iter().filter(|row| MIGRATIONS.iter().all(|migration| migration.number != row.number)) {
+    for row in applied
+        .iter()
+        .filter(|row| MIGRATIONS.iter().all(|migration| migration.number != row.number))
+    {
         // A newer collector was here. What it added does not disturb us; `check_columns` has the last word.
         info!(migration = row.file, "the database knows a newer migration");
     }
@@ -189,21 +200,35 @@ mod tests {
     use super::*;
 
     fn row(number: u32, checksum: &str) -> AppliedRow {
-        AppliedRow { number, file: String::new(), checksums: vec![checksum.to_owned()] }
+        AppliedRow {
+            number,
+            file: String::new(),
+            checksums: vec![checksum.to_owned()],
+        }
     }
 
     #[test]
     fn numbers_are_those_of_the_files_and_rise_by_one() {
         for (number, migration) in (1..).zip(MIGRATIONS) {
             assert_eq!(migration.number, number);
-            assert!(migration.name.starts_with(&format!("{number:04}_")), "{}", migration.name);
-            assert!(migration.sql.starts_with("-- "), "{} opens with its reasons", migration.name);
+            assert!(
+                migration.name.starts_with(&format!("{number:04}_")),
+                "{}",
+                migration.name
+            );
+            assert!(
+                migration.sql.starts_with("-- "),
+                "{} opens with its reasons",
+                migration.name
+            );
         }
     }
 
     #[test]
     fn every_file_of_the_folder_is_a_migration() {
-        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/schema")).unwrap().count();
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/schema"))
+            .unwrap()
+            .count();
         assert_eq!(files, MIGRATIONS.len());
     }
 
@@ -222,6 +247,9 @@ mod tests {
 
     #[test]
     fn a_newer_database_is_accepted() {
-        assert_eq!(compare(&[row(9_999, "?")]).unwrap().missing.len(), MIGRATIONS.len());
+        assert_eq!(
+            compare(&[row(9_999, "?")]).unwrap().missing.len(),
+            MIGRATIONS.len()
+        );
     }
 }

@@ -101,7 +101,11 @@ impl StoreError {
     fn new(what: &'static str, error: clickhouse::error::Error) -> Self {
         use clickhouse::error::Error;
         match error {
-            Error::BadResponse(message) => Self::Refused { what, code: exception_code(&message), message },
+            Error::BadResponse(message) => Self::Refused {
+                what,
+                code: exception_code(&message),
+                message,
+            },
             Error::Network(_) | Error::TimedOut | Error::Decompression(_) => {
                 Self::Unavailable { what, source: error }
             }
@@ -176,7 +180,10 @@ impl StoredIn {
     /// Whether the table has it.
     #[must_use]
     pub fn contains(self, table: Table) -> bool {
-        Table::ALL.iter().zip(self.tables).any(|(known, stored)| *known == table && stored)
+        Table::ALL
+            .iter()
+            .zip(self.tables)
+            .any(|(known, stored)| *known == table && stored)
     }
 
     /// Whether nothing is left to write. The last table is written when all others are.
@@ -198,7 +205,9 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("database", &self.database).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("database", &self.database)
+            .finish_non_exhaustive()
     }
 }
 
@@ -207,7 +216,11 @@ impl Store {
     #[must_use]
     pub fn new(config: &StoreConfig) -> Self {
         // Compressing pays on a network and costs on loopback.
-        let compression = if config.is_local() { Compression::None } else { Compression::Lz4 };
+        let compression = if config.is_local() {
+            Compression::None
+        } else {
+            Compression::Lz4
+        };
         let mut server = Client::default()
             .with_url(&config.url)
             .with_user(&config.user)
@@ -217,7 +230,11 @@ impl Store {
             server = server.with_password(password.reveal());
         }
         let client = server.clone().with_database(&config.database);
-        Self { client, server, database: config.database.clone() }
+        Self {
+            client,
+            server,
+            database: config.database.clone(),
+        }
     }
 
     /// The version of the store: the cheapest question that proves that it answers us.
@@ -226,7 +243,11 @@ impl Store {
     /// When there is no answer, or it is a refusal.
     pub async fn version(&self) -> Result<String, StoreError> {
         let what = "SELECT version()";
-        self.server.query_raw(what).fetch_one::<String>().await.map_err(|error| StoreError::new(what, error))
+        self.server
+            .query_raw(what)
+            .fetch_one::<String>()
+            .await
+            .map_err(|error| StoreError::new(what, error))
     }
 
     /// A question with the limits that every question has.
@@ -246,14 +267,22 @@ mod tests {
 
     fn check(message: &str, code: Option<u32>, transient: bool) {
         let error = StoreError::new("x", clickhouse::error::Error::BadResponse(message.to_owned()));
-        assert_eq!((error.code(), error.is_transient()), (code, transient), "{message}");
+        assert_eq!(
+            (error.code(), error.is_transient()),
+            (code, transient),
+            "{message}"
+        );
     }
 
     #[test]
     fn an_exception_says_whether_to_try_again() {
         check("Code: 241. DB::Exception: Memory limit exceeded", Some(241), true);
         check("Code: 252. DB::Exception: Too many parts", Some(252), true);
-        check("Code: 469. DB::Exception: Constraint is violated", Some(469), false);
+        check(
+            "Code: 469. DB::Exception: Constraint is violated",
+            Some(469),
+            false,
+        );
         check("Code: 53. DB::Exception: Type mismatch", Some(53), false);
         check("502 Bad Gateway", None, true);
     }

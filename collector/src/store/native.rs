@@ -98,8 +98,12 @@ fn put_column<T>(out: &mut Vec<u8>, value: &Value<T>, rows: &[(&Snapshot, &T)]) 
                 end += get(s, r).len();
                 out.extend(wide(end).to_le_bytes());
             }
-            rows.iter().flat_map(|(s, r)| get(s, r)).for_each(|(key, _)| put_bytes(out, key.as_bytes()));
-            rows.iter().flat_map(|(s, r)| get(s, r)).for_each(|(_, count)| out.extend(count.to_le_bytes()));
+            rows.iter()
+                .flat_map(|(s, r)| get(s, r))
+                .for_each(|(key, _)| put_bytes(out, key.as_bytes()));
+            rows.iter()
+                .flat_map(|(s, r)| get(s, r))
+                .for_each(|(_, count)| out.extend(count.to_le_bytes()));
         }
     }
 }
@@ -112,7 +116,8 @@ fn put_nullable<T, V: Copy + Default, const N: usize>(
     bytes: fn(V) -> [u8; N],
 ) {
     out.extend(rows.iter().map(|(s, r)| u8::from(get(s, r).is_none())));
-    rows.iter().for_each(|(s, r)| out.extend(bytes(get(s, r).unwrap_or_default())));
+    rows.iter()
+        .for_each(|(s, r)| out.extend(bytes(get(s, r).unwrap_or_default())));
 }
 
 /// The distinct words once, then the number of its word for each row, in the narrowest integer that holds them.
@@ -193,7 +198,12 @@ mod tests {
 
     #[test]
     fn a_number_is_little_endian() {
-        check(Value::U64(|_, n| *n), &[1, 0x0203], "UInt64", &[1, 0, 0, 0, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0]);
+        check(
+            Value::U64(|_, n| *n),
+            &[1, 0x0203],
+            "UInt64",
+            &[1, 0, 0, 0, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0],
+        );
     }
 
     #[test]
@@ -212,13 +222,17 @@ mod tests {
             Value::Uuid(|_, _| Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)),
             &[0],
             "UUID",
-            &[0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88],
+            &[
+                0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88,
+            ],
         );
     }
 
     #[test]
     fn equal_words_are_sent_once() {
-        let mut expected = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+        let mut expected = vec![
+            1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,
+        ];
         expected.extend(b"\x04even\x03odd");
         expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         check(
@@ -276,7 +290,9 @@ mod tests {
                 String::from_utf8(head.to_vec()).unwrap()
             })
             .collect();
-        let words = (0..number(&mut rest, 8)).map(|_| keys[number(&mut rest, width)].clone()).collect();
+        let words = (0..number(&mut rest, 8))
+            .map(|_| keys[number(&mut rest, width)].clone())
+            .collect();
         assert!(rest.is_empty());
         words
     }

@@ -242,7 +242,10 @@ pub struct AuditRow {
 type Answer<T> = Result<Vec<T>, StoreError>;
 
 async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
-    query.fetch_all::<T>().await.map_err(|error| StoreError::new(what, error))
+    query
+        .fetch_all::<T>()
+        .await
+        .map_err(|error| StoreError::new(what, error))
 }
 
 impl Store {
@@ -263,7 +266,13 @@ impl Store {
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn interval_ends(&self, host: &str, from_ms: i64, to_ms: i64, limit: u32) -> Answer<IntervalRow> {
+    pub async fn interval_ends(
+        &self,
+        host: &str,
+        from_ms: i64,
+        to_ms: i64,
+        limit: u32,
+    ) -> Answer<IntervalRow> {
         let query = self
             .question(include_str!("../../queries/interval_ends.sql"))
             .param("from_ms", from_ms)
@@ -289,11 +298,14 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_processes(&self, filter: &TopFilter) -> Answer<ProcessRow> {
-        let query = ranged(self.question(include_str!("../../queries/top_processes.sql")), filter.range)
-            .param("hosts", &filter.hosts)
-            .param("metric", filter.metric)
-            .param("limit", filter.limit)
-            .param("name_contains", &filter.name_contains);
+        let query = ranged(
+            self.question(include_str!("../../queries/top_processes.sql")),
+            filter.range,
+        )
+        .param("hosts", &filter.hosts)
+        .param("metric", filter.metric)
+        .param("limit", filter.limit)
+        .param("name_contains", &filter.name_contains);
         all("top_processes", query).await
     }
 
@@ -302,14 +314,17 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<GroupRow> {
-        let query = ranged(self.question(include_str!("../../queries/top_groups.sql")), filter.range)
-            .param("hosts", &filter.hosts)
-            .param("metric", filter.metric)
-            .param("limit", filter.limit)
-            .param("group_by", group_by)
-            .param("name_contains", &filter.name_contains)
-            .param("name_prefix", &filter.name_prefix)
-            .param("name_regex", &filter.name_regex);
+        let query = ranged(
+            self.question(include_str!("../../queries/top_groups.sql")),
+            filter.range,
+        )
+        .param("hosts", &filter.hosts)
+        .param("metric", filter.metric)
+        .param("limit", filter.limit)
+        .param("group_by", group_by)
+        .param("name_contains", &filter.name_contains)
+        .param("name_prefix", &filter.name_prefix)
+        .param("name_regex", &filter.name_regex);
         all("top_groups", query).await
     }
 
@@ -328,9 +343,16 @@ impl Store {
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn process_host(&self, process_id: &str, range: TimeRange) -> Result<Option<String>, StoreError> {
-        let query = ranged(self.question(include_str!("../../queries/process_host.sql")), range)
-            .param("process_id", process_id);
+    pub async fn process_host(
+        &self,
+        process_id: &str,
+        range: TimeRange,
+    ) -> Result<Option<String>, StoreError> {
+        let query = ranged(
+            self.question(include_str!("../../queries/process_host.sql")),
+            range,
+        )
+        .param("process_id", process_id);
         Ok(all::<String>("process_host", query).await?.pop())
     }
 
@@ -340,12 +362,15 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn history(&self, filter: &HistoryFilter) -> Answer<StepRow> {
         let longest_ms = i64::try_from(filter.longest_interval_ns.div_ceil(1_000_000)).unwrap_or(0);
-        let query = ranged(self.question(include_str!("../../queries/history.sql")), filter.range)
-            .param("after_ms", filter.range.end_ms + longest_ms)
-            .param("step_ms", filter.step_ms)
-            .param("host", &filter.host)
-            .param("process_id", &filter.process_id)
-            .param("name", &filter.name);
+        let query = ranged(
+            self.question(include_str!("../../queries/history.sql")),
+            filter.range,
+        )
+        .param("after_ms", filter.range.end_ms + longest_ms)
+        .param("step_ms", filter.step_ms)
+        .param("host", &filter.host)
+        .param("process_id", &filter.process_id)
+        .param("name", &filter.name);
         all("history", query).await
     }
 
@@ -367,7 +392,10 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn exits_total(&self, filter: &ExitFilter) -> Result<u64, StoreError> {
-        let query = exits_of(self.question(include_str!("../../queries/exits_total.sql")), filter);
+        let query = exits_of(
+            self.question(include_str!("../../queries/exits_total.sql")),
+            filter,
+        );
         Ok(all::<u64>("exits_total", query).await?.pop().unwrap_or(0))
     }
 
@@ -376,7 +404,8 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn hosts(&self, range: TimeRange, limit: u32) -> Answer<HostRow> {
-        let query = ranged(self.question(include_str!("../../queries/hosts.sql")), range).param("limit", limit);
+        let query =
+            ranged(self.question(include_str!("../../queries/hosts.sql")), range).param("limit", limit);
         all("hosts", query).await
     }
 
@@ -393,7 +422,9 @@ impl Store {
 }
 
 fn ranged(query: Query, range: TimeRange) -> Query {
-    query.param("start_ms", range.start_ms).param("end_ms", range.end_ms)
+    query
+        .param("start_ms", range.start_ms)
+        .param("end_ms", range.end_ms)
 }
 
 fn exits_of(query: Query, filter: &ExitFilter) -> Query {

@@ -22,7 +22,12 @@ pub enum Table {
 
 impl Table {
     /// All tables, in the order of writing.
-    pub const ALL: [Self; 4] = [Self::ProcessSamples, Self::ProcessExits, Self::Processes, Self::HostSamples];
+    pub const ALL: [Self; 4] = [
+        Self::ProcessSamples,
+        Self::ProcessExits,
+        Self::Processes,
+        Self::HostSamples,
+    ];
 
     /// Name in the store.
     #[must_use]
@@ -38,7 +43,10 @@ impl Table {
 
 macro_rules! column {
     ($name:ident, $kind:ident, $get:expr) => {
-        Column { name: stringify!($name), value: Value::$kind($get) }
+        Column {
+            name: stringify!($name),
+            value: Value::$kind($get),
+        }
     };
 }
 
@@ -75,11 +83,14 @@ pub(crate) static PROCESS_SAMPLES: &[Column<ProcessSample>] = with_identity![
     column!(cpu_time_ns_delta, U64, |_, r| r.cpu_time_ns_delta),
     column!(rss_bytes, MaybeU64, |_, r| r.rss_bytes),
     column!(peak_rss_bytes, MaybeU64, |_, r| r.peak_rss_bytes),
-    column!(lifetime_peak_rss_bytes, MaybeU64, |_, r| r.lifetime_peak_rss_bytes),
+    column!(lifetime_peak_rss_bytes, MaybeU64, |_, r| r
+        .lifetime_peak_rss_bytes),
     column!(threads, U32, |_, r| r.threads),
     column!(runqueue_ns_delta, MaybeU64, |_, r| r.runqueue_ns_delta),
-    column!(voluntary_switches_delta, MaybeU64, |_, r| r.voluntary_switches_delta),
-    column!(involuntary_switches_delta, MaybeU64, |_, r| r.involuntary_switches_delta),
+    column!(voluntary_switches_delta, MaybeU64, |_, r| r
+        .voluntary_switches_delta),
+    column!(involuntary_switches_delta, MaybeU64, |_, r| r
+        .involuntary_switches_delta),
     column!(minor_faults_delta, MaybeU64, |_, r| r.minor_faults_delta),
     column!(major_faults_delta, MaybeU64, |_, r| r.major_faults_delta),
     column!(source, Word, |s, _| s.source.as_str()),
@@ -134,9 +145,14 @@ pub(crate) static HOST_SAMPLES: &[Column<()>] = &[
     column!(received_at, Time, |s, ()| s.received_at_ms),
     column!(interval_ns, U64, |s, ()| s.interval_ns),
     column!(source, Word, |s, ()| s.source.as_str()),
-    column!(samples, U32, |s, ()| u32::try_from(s.samples.len()).unwrap_or(u32::MAX)),
-    column!(exits, U32, |s, ()| u32::try_from(s.exits.len()).unwrap_or(u32::MAX)),
-    column!(cpus, MaybeU32, |s, ()| s.audit.map(|a| a.cpus).or(s.host_info.as_ref().map(|h| h.cpus))),
+    column!(samples, U32, |s, ()| u32::try_from(s.samples.len())
+        .unwrap_or(u32::MAX)),
+    column!(exits, U32, |s, ()| u32::try_from(s.exits.len())
+        .unwrap_or(u32::MAX)),
+    column!(cpus, MaybeU32, |s, ()| s
+        .audit
+        .map(|a| a.cpus)
+        .or(s.host_info.as_ref().map(|h| h.cpus))),
     audit!(wall_ns, MaybeU64, |a: &HostAudit| Some(a.wall_ns)),
     audit!(process_ns, MaybeU64, |a: &HostAudit| Some(a.process_ns)),
     audit!(kthread_ns, MaybeU64, |a: &HostAudit| Some(a.kthread_ns)),
@@ -145,22 +161,42 @@ pub(crate) static HOST_SAMPLES: &[Column<()>] = &[
     audit!(irq_ns, MaybeU64, |a: &HostAudit| a.irq_ns),
     audit!(softirq_ns, MaybeU64, |a: &HostAudit| a.softirq_ns),
     audit!(steal_ns, MaybeU64, |a: &HostAudit| a.steal_ns),
-    audit!(interrupts_in_tasks, MaybeBool, |a: &HostAudit| Some(a.interrupts_in_tasks)),
+    audit!(interrupts_in_tasks, MaybeBool, |a: &HostAudit| Some(
+        a.interrupts_in_tasks
+    )),
     audit!(residual_ns, MaybeI64, |a: &HostAudit| Some(a.residual_ns)),
     audit!(lost_events, MaybeU64, |a: &HostAudit| Some(a.lost_events)),
     audit!(torn_reads, MaybeU64, |a: &HostAudit| Some(a.torn_reads)),
-    column!(agent_version, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.agent_version)),
-    column!(kernel_release, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.kernel_release)),
-    column!(architecture, Word, |s, ()| s.host_info.as_ref().map_or("", |h| &h.architecture)),
-    info!(memory_total_bytes, MaybeU64, |h: &HostInfo| Some(h.memory_total_bytes)),
-    info!(memory_available_bytes, MaybeU64, |h: &HostInfo| h.memory_available_bytes),
+    column!(agent_version, Word, |s, ()| s
+        .host_info
+        .as_ref()
+        .map_or("", |h| &h.agent_version)),
+    column!(kernel_release, Word, |s, ()| s
+        .host_info
+        .as_ref()
+        .map_or("", |h| &h.kernel_release)),
+    column!(architecture, Word, |s, ()| s
+        .host_info
+        .as_ref()
+        .map_or("", |h| &h.architecture)),
+    info!(memory_total_bytes, MaybeU64, |h: &HostInfo| Some(
+        h.memory_total_bytes
+    )),
+    info!(memory_available_bytes, MaybeU64, |h: &HostInfo| h
+        .memory_available_bytes),
     info!(processes, MaybeU32, |h: &HostInfo| Some(h.processes)),
     info!(threads, MaybeU32, |h: &HostInfo| Some(h.threads)),
-    column!(agent_cpu_time_ns_delta, MaybeU64, |s, ()| s.agent_cost.map(|c| c.cpu_time_ns_delta)),
-    column!(agent_rss_bytes, MaybeU64, |s, ()| s.agent_cost.map(|c| c.rss_bytes)),
+    column!(agent_cpu_time_ns_delta, MaybeU64, |s, ()| s
+        .agent_cost
+        .map(|c| c.cpu_time_ns_delta)),
+    column!(agent_rss_bytes, MaybeU64, |s, ()| s
+        .agent_cost
+        .map(|c| c.rss_bytes)),
     column!(agent_drain_ns, MaybeU64, |s, ()| s.agent_cost.map(|c| c.drain_ns)),
     column!(agent_events, MaybeU64, |s, ()| s.agent_cost.map(|c| c.events)),
-    column!(agent_queue_len, MaybeU64, |s, ()| s.agent_cost.map(|c| c.queue_len)),
+    column!(agent_queue_len, MaybeU64, |s, ()| s
+        .agent_cost
+        .map(|c| c.queue_len)),
     column!(losses, Counts, |s, ()| &s.losses),
 ];
 
@@ -189,7 +225,10 @@ pub(crate) static AGENTS: &[Column<AgentMark>] = &[
     column!(agent_id, Uuid, |s, _| s.agent.agent_id),
     column!(epoch, U64, |s, _| s.agent.epoch),
     column!(host, Word, |s, _| &s.host),
-    column!(agent_version, Word, |s, _| s.host_info.as_ref().map_or("", |h| &h.agent_version)),
+    column!(agent_version, Word, |s, _| s
+        .host_info
+        .as_ref()
+        .map_or("", |h| &h.agent_version)),
     column!(durable_seq, U64, |_, m| m.durable_seq),
     column!(time, Time, |s, _| s.time_ms),
     column!(updated_at, Time, |_, m| m.updated_at_ms),
@@ -198,9 +237,16 @@ pub(crate) static AGENTS: &[Column<AgentMark>] = &[
 /// A row: an item and the snapshot it came with.
 pub(crate) type Row<'a, T> = (&'a Snapshot, &'a T);
 
-fn by_hour_host_name(a: (&Snapshot, i64, &ProcessIdentity), b: (&Snapshot, i64, &ProcessIdentity)) -> Ordering {
+fn by_hour_host_name(
+    a: (&Snapshot, i64, &ProcessIdentity),
+    b: (&Snapshot, i64, &ProcessIdentity),
+) -> Ordering {
     const MS_PER_HOUR: i64 = 3_600_000;
-    (a.1.div_euclid(MS_PER_HOUR), &a.0.host, &a.2.name).cmp(&(b.1.div_euclid(MS_PER_HOUR), &b.0.host, &b.2.name))
+    (a.1.div_euclid(MS_PER_HOUR), &a.0.host, &a.2.name).cmp(&(
+        b.1.div_euclid(MS_PER_HOUR),
+        &b.0.host,
+        &b.2.name,
+    ))
 }
 
 /// The sort key of `process_samples`.
@@ -213,9 +259,11 @@ pub(crate) fn order_samples(a: &Row<'_, ProcessSample>, b: &Row<'_, ProcessSampl
 
 /// The sort key of `process_exits`.
 pub(crate) fn order_exits(a: &Row<'_, ProcessExit>, b: &Row<'_, ProcessExit>) -> Ordering {
-    by_hour_host_name((a.0, a.1.end_time_ms, &a.1.identity), (b.0, b.1.end_time_ms, &b.1.identity)).then_with(|| {
-        (a.1.end_time_ms, a.1.identity.process_id).cmp(&(b.1.end_time_ms, b.1.identity.process_id))
-    })
+    by_hour_host_name(
+        (a.0, a.1.end_time_ms, &a.1.identity),
+        (b.0, b.1.end_time_ms, &b.1.identity),
+    )
+    .then_with(|| (a.1.end_time_ms, a.1.identity.process_id).cmp(&(b.1.end_time_ms, b.1.identity.process_id)))
 }
 
 /// The sort key of `processes`.
@@ -226,6 +274,12 @@ pub(crate) fn order_processes(a: &Row<'_, ProcessInfo>, b: &Row<'_, ProcessInfo>
 
 /// The sort key of `host_samples`.
 pub(crate) fn order_hosts(a: &Row<'_, ()>, b: &Row<'_, ()>) -> Ordering {
-    let key = |row: &Row<'_, ()>| (row.0.time_ms.div_euclid(3_600_000), row.0.host.clone(), row.0.time_ms);
+    let key = |row: &Row<'_, ()>| {
+        (
+            row.0.time_ms.div_euclid(3_600_000),
+            row.0.host.clone(),
+            row.0.time_ms,
+        )
+    };
     key(a).cmp(&key(b))
 }

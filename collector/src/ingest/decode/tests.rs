@@ -8,7 +8,10 @@ fn request(change: impl FnOnce(&mut v1::Snapshot)) -> v1::PushSnapshotsRequest {
     let mut snapshot = v1::Snapshot {
         host: "db1".to_owned(),
         boot_id: vec![1; 16],
-        time: Some(Timestamp { seconds: 1_795_323_600, nanos: 123_456_789 }),
+        time: Some(Timestamp {
+            seconds: 1_795_323_600,
+            nanos: 123_456_789,
+        }),
         interval_ns: 1_000_000_000,
         source: v1::Source::Ebpf.into(),
         samples: vec![v1::ProcessSample {
@@ -41,7 +44,10 @@ fn check_refused(change: impl FnOnce(&mut v1::Snapshot), field: &str) {
 fn a_good_snapshot_passes_with_milliseconds() {
     let snapshot = snapshot(request(|_| ()), 5).unwrap();
     assert_eq!(snapshot.time_ms, 1_795_323_600_123);
-    assert_eq!((&*snapshot.host, snapshot.samples.len(), snapshot.received_at_ms), ("db1", 1, 5));
+    assert_eq!(
+        (&*snapshot.host, snapshot.samples.len(), snapshot.received_at_ms),
+        ("db1", 1, 5)
+    );
 }
 
 #[test]
@@ -63,16 +69,38 @@ fn identities_have_their_size_and_are_not_zero() {
 fn times_and_intervals_are_possible() {
     check_refused(|s| s.time = None, "time");
     check_refused(|s| s.time = Some(Timestamp { seconds: 0, nanos: 0 }), "time");
-    check_refused(|s| s.time = Some(Timestamp { seconds: i64::MAX, nanos: 0 }), "time");
-    check_refused(|s| s.time = Some(Timestamp { seconds: 1_795_323_600, nanos: -1 }), "time");
+    check_refused(
+        |s| {
+            s.time = Some(Timestamp {
+                seconds: i64::MAX,
+                nanos: 0,
+            })
+        },
+        "time",
+    );
+    check_refused(
+        |s| {
+            s.time = Some(Timestamp {
+                seconds: 1_795_323_600,
+                nanos: -1,
+            })
+        },
+        "time",
+    );
     check_refused(|s| s.interval_ns = 0, "interval_ns");
     check_refused(|s| s.interval_ns = u64::MAX, "interval_ns");
 }
 
 #[test]
 fn figures_that_no_machine_has_are_refused() {
-    check_refused(|s| s.samples[0].cpu_time_ns_delta = u64::MAX, "samples[0].cpu_time_ns_delta");
-    check_refused(|s| s.samples[0].rss_bytes = Some(u64::MAX), "samples[0].rss_bytes");
+    check_refused(
+        |s| s.samples[0].cpu_time_ns_delta = u64::MAX,
+        "samples[0].cpu_time_ns_delta",
+    );
+    check_refused(
+        |s| s.samples[0].rss_bytes = Some(u64::MAX),
+        "samples[0].rss_bytes",
+    );
 }
 
 #[test]
@@ -95,8 +123,15 @@ fn texts_are_bounded() {
 
 #[test]
 fn what_could_steer_a_terminal_is_escaped_again() {
-    let snapshot = snapshot(request(|s| s.samples[0].name = "a\x1b[31m\nü\u{202e}\\x1b".to_owned()), 0).unwrap();
-    assert_eq!(snapshot.samples[0].identity.name, "a\\x1b[31m\\x0aü\\xe2\\x80\\xae\\x1b");
+    let snapshot = snapshot(
+        request(|s| s.samples[0].name = "a\x1b[31m\nü\u{202e}\\x1b".to_owned()),
+        0,
+    )
+    .unwrap();
+    assert_eq!(
+        snapshot.samples[0].identity.name,
+        "a\\x1b[31m\\x0aü\\xe2\\x80\\xae\\x1b"
+    );
 }
 
 #[test]
@@ -109,9 +144,18 @@ fn a_damaged_snapshot_is_told_by_its_checksum() {
 #[test]
 fn losses_of_one_reason_are_added_up() {
     let twice = |s: &mut v1::Snapshot| {
-        s.losses = vec![v1::Loss { reason: "ring_full".to_owned(), count: 2 }; 2];
+        s.losses = vec![
+            v1::Loss {
+                reason: "ring_full".to_owned(),
+                count: 2
+            };
+            2
+        ];
     };
-    assert_eq!(snapshot(request(twice), 0).unwrap().losses, [("ring_full".to_owned(), 4)]);
+    assert_eq!(
+        snapshot(request(twice), 0).unwrap().losses,
+        [("ring_full".to_owned(), 4)]
+    );
 }
 
 proptest! {

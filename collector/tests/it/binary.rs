@@ -1,0 +1,257 @@
+//! The binary: its commands, its exit codes, its one-line errors, and how it dies.
+
+use std::{
+    net::SocketAddr,
+    process::{Child, Command, Output, Stdio},
+    time::Instant,
+};
+
+use tonic::transport::Channel;
+
+use crate::support::{
+    Agent, Engine, PATIENCE, Push, TOKEN, get, now_ms, sample, snapshot, wait_until, write_secret,
+};
+
+fn command(engine: &Engine) -> Command {
+    let token = engine.dir.path().join("token");
+    write_secret(&token, TOKEN);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procscope-collector"));
+    command
+        .args([
+            "--store-url",
+            &engine.url(),
+            "--flush-interval",
+            "100ms",
+            "--store-password-file",
+        ])
+        .arg(engine.dir.path().join("password"))
+        .arg("--ingest-token-file")
+        .arg(token)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> Output {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// A collector process on ports of its own.
+struct Running {
+    child: Child,
+    grpc: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Running {
+    fn start(engine: &Engine, grpc: SocketAddr, http: SocketAddr) -> Self {
+        let child = command(engine)
+            .args([
+                "--listen",
+                &grpc.to_string(),
+                "--http-listen",
+                &http.to_string(),
+                "--log",
+                "error",
+            ])
+            .spawn()
+            .unwrap();
+        Self { child, grpc, http }
+    }
+
+    async fn ready(&self) {
+        wait_until("the collector is ready", || async {
+            tokio::net::TcpStream::connect(self.http).await.is_ok()
+                && get(self.http, "/readyz", "localhost").await.0 == 200
+        })
+        .await;
+    }
+
+    async fn channel(&self) -> Channel {
+        crate::support::channel(self.grpc).await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn check_and_migrate_say_what_is_so() {
+    let mut engine = Engine::start();
+    let before = run(command(&engine).arg("check"));
+    assert_eq!(before.status.code(), Some(1));
+    assert!(
+        text(&before.stdout).contains("missing  migrations 0001_schema_migrations.sql"),
+        "{before:?}"
+    );
+    let migrated = run(command(&engine).arg("migrate"));
+    assert!(
+        migrated.status.success() && text(&migrated.stdout).starts_with("0001_"),
+        "{migrated:?}"
+    );
+    let again = run(command(&engine).arg("migrate"));
+    assert!(
+        again.status.success() && text(&again.stdout) == "nothing to do\n",
+        "{again:?}"
+    );
+    let after = run(command(&engine).arg("check"));
+    assert!(
+        after.status.success() && !text(&after.stdout).contains("missing"),
+        "{after:?}"
+    );
+    engine.kill();
+    let away = run(command(&engine).arg("check"));
+    assert_eq!(away.status.code(), Some(1));
+    assert!(text(&away.stdout).contains("start procscope-engine"), "{away:?}");
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_exit_code_2() {
+    let engine = Engine::start();
+    let dir = engine.dir.path();
+    let unknown = dir.join("unknown.toml");
+    std::fs::write(&unknown, "[store]\nurll = 1\n").unwrap();
+    let mut cases = Vec::new();
+    for arguments in [
+        vec!["--listen", "0.0.0.0:0"],
+        vec!["--flush-interval", "1ms"],
+        vec!["--store-url", "ftp://x"],
+        vec!["--config", unknown.to_str().unwrap()],
+        vec!["--config", "/nonexistent"],
+    ] {
+        let mut command = command(&engine);
+        // The last of two wins in none of our options, so those that are given twice are given alone.
+        if arguments[0] == "--flush-interval" || arguments[0] == "--store-url" {
+            command = Command::new(env!("CARGO_BIN_EXE_procscope-collector"));
+        }
+        cases.push(run(command.args(&arguments)));
+    }
+    cases.push(run(&mut Command::new(env!("CARGO_BIN_EXE_procscope-collector"))));
+    for output in cases {
+        let line = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}");
+        assert!(
+            line.starts_with("procscope-collector: error: ") && line.lines().count() == 1,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_a_remedy() {
+    let engine = Engine::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(command(&engine).args(["--log", "error", "--listen", &address]));
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(
+        line.contains(&address) && line.contains("--listen") && line.lines().count() == 1,
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn sigterm_stores_what_came_and_ends_with_0() {
+    let engine = Engine::start();
+    let mut running = Running::start(&engine, free_port(), free_port());
+    running.ready().await;
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms();
+    let frames: Vec<_> = (0..30)
+        .map(|s| agent.freeze(&snapshot("h", time_ms + s * 1_000, vec![sample(1, "a", 1, 1)])))
+        .collect();
+    let mut stream = Push::open(running.channel().await, Some(TOKEN)).await.unwrap();
+    stream.send(&frames).await;
+    stream.durable(1).await.unwrap();
+    let terminated = Command::new("kill")
+        .args(["-TERM", &running.child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(terminated.success());
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = running.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(started.elapsed().as_secs() < 6, "it did not end");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.code(), Some(0));
+    // Whatever was acknowledged is there; whatever was not is not doubled when it comes again.
+    let running = Running::start(&engine, free_port(), free_port());
+    running.ready().await;
+    let mut stream = Push::open(running.channel().await, Some(TOKEN)).await.unwrap();
+    stream.send(&frames).await;
+    stream.durable(30).await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM process_samples").await, 30);
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 30);
+}
+
+#[tokio::test]
+async fn a_killed_collector_loses_and_doubles_nothing() {
+    let engine = Engine::start();
+    let (grpc, http) = (free_port(), free_port());
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms();
+    let frames: Vec<_> = (0..200)
+        .map(|s| {
+            let samples = (1..=40).map(|id| sample(id, "p", 10, 1)).collect();
+            agent.freeze(&snapshot("h", time_ms + s * 1_000, samples))
+        })
+        .collect();
+    let mut durable: u64 = 0;
+    for round in 0..6 {
+        let mut running = Running::start(&engine, grpc, http);
+        running.ready().await;
+        let mut stream = Push::open(running.channel().await, Some(TOKEN)).await.unwrap();
+        stream.send(&frames[usize::try_from(durable).unwrap()..]).await;
+        // Killed a little later in each round: before, between and after the inserts.
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(60 + round * 45);
+        while let Ok(Ok(Some(answer))) = tokio::time::timeout_at(deadline, stream.answers.message()).await {
+            durable = answer.durable_seq;
+        }
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+    }
+    let running = Running::start(&engine, grpc, http);
+    running.ready().await;
+    let mut stream = Push::open(running.channel().await, Some(TOKEN)).await.unwrap();
+    if let Some(rest) = frames
+        .get(usize::try_from(durable).unwrap()..)
+        .filter(|rest| !rest.is_empty())
+    {
+        stream.send(rest).await;
+        stream.durable(200).await.unwrap();
+    }
+    assert!(Instant::now().elapsed() < PATIENCE);
+    assert_eq!(
+        engine.number("SELECT count() FROM process_samples").await,
+        200 * 40
+    );
+    assert_eq!(
+        engine
+            .number("SELECT uniqExact(seq, pid) FROM process_samples")
+            .await,
+        200 * 40
+    );
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 200);
+}

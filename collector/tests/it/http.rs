@@ -1,0 +1,156 @@
+//! HTTP, health and reflection: what they say, and to whom.
+
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::support::{Agent, Collector, Engine, channel, now_ms, push, sample, snapshot, wait_until};
+
+#[tokio::test]
+async fn the_page_shows_the_top_as_text_and_runs_nothing() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let (status, head, body) = collector.get_as("/", "localhost").await;
+    assert!(
+        status == 200 && body.contains("No agent has sent anything yet"),
+        "{body}"
+    );
+    assert!(
+        head.contains("content-security-policy: default-src 'none'"),
+        "{head}"
+    );
+    let mut agent = Agent::new(1);
+    let samples = vec![sample(1, "<script>alert(1)</script>", 123, 7)];
+    push(
+        &collector,
+        &[agent.freeze(&snapshot("\"host\"", now_ms(), samples))],
+    )
+    .await
+    .unwrap();
+    let (_, body) = collector.get("/").await;
+    assert!(
+        body.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !body.contains("<script"),
+        "{body}"
+    );
+    assert!(
+        body.contains("&quot;host&quot;") && body.contains("<td>12.3</td>"),
+        "{body}"
+    );
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn other_names_are_turned_away_on_both_ports() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    for path in ["/", "/metrics", "/healthz"] {
+        assert_eq!(collector.get_as(path, "evil.example").await.0, 403, "{path}");
+        assert_eq!(collector.get_as(path, "127.0.0.1:7401").await.0, 200, "{path}");
+    }
+    let evil = tonic::transport::Channel::from_shared(format!("http://{}", collector.grpc))
+        .unwrap()
+        .origin("http://evil.example".parse().unwrap())
+        .connect()
+        .await
+        .unwrap();
+    let mut health = HealthClient::new(evil);
+    let refused = health.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn health_follows_the_store_service_by_service() {
+    let mut engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut health = HealthClient::new(collector.channel().await);
+    let services = ["", "procscope.v1.IngestService", "procscope.v1.QueryService"];
+    let mut all_are = async |expected: ServingStatus| {
+        for service in services {
+            let answer = health
+                .check(HealthCheckRequest {
+                    service: service.to_owned(),
+                })
+                .await
+                .unwrap();
+            if answer.into_inner().status() != expected {
+                return false;
+            }
+        }
+        true
+    };
+    assert!(all_are(ServingStatus::Serving).await);
+    engine.kill();
+    let started = std::time::Instant::now();
+    while !all_are(ServingStatus::NotServing).await {
+        assert!(started.elapsed() < crate::support::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn both_reflections_list_every_service() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let wanted = [
+        "grpc.health.v1.Health",
+        "procscope.v1.IngestService",
+        "procscope.v1.QueryService",
+    ];
+    let request = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel(collector.grpc).await);
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = format!("{:?}", answers.message().await.unwrap().unwrap());
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
+    };
+    let mut client =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(channel(collector.grpc).await);
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    let alpha = format!("{:?}", answers.message().await.unwrap().unwrap());
+    for name in wanted {
+        assert!(
+            answer.contains(name) && alpha.contains(name),
+            "{name}: {answer} {alpha}"
+        );
+    }
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_happened() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let frames: Vec<_> = (0..3)
+        .map(|s| agent.freeze(&snapshot("h", now_ms() + s, vec![sample(1, "a", 1, 1)])))
+        .collect();
+    push(&collector, &frames).await.unwrap();
+    let rows = "procscope_collector_rows_stored_total{table=\"process_samples\"}";
+    assert_eq!(collector.metric(rows).await, 3);
+    assert_eq!(collector.metric("procscope_collector_snapshots_waiting").await, 0);
+    wait_until("the agent has left", || async {
+        collector.metric("procscope_collector_agents_connected").await == 0
+    })
+    .await;
+    collector.stop().await;
+}

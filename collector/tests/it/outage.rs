@@ -1,0 +1,96 @@
+//! Store and collector die and come back: nothing is lost, nothing is doubled.
+
+use std::time::Duration;
+
+use tonic::Code;
+
+use crate::support::{Agent, Collector, Engine, Push, TOKEN, now_ms, push, sample, snapshot, wait_until};
+
+#[tokio::test]
+async fn a_store_killed_and_restarted_midway_loses_and_doubles_nothing() {
+    let mut engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms();
+    let frames: Vec<_> = (0..60)
+        .map(|s| {
+            let samples = (1..=50).map(|id| sample(id, &format!("p{id}"), 10, 1)).collect();
+            agent.freeze(&snapshot("h", time_ms + s * 1_000, samples))
+        })
+        .collect();
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    for (round, part) in frames.chunks(20).enumerate() {
+        for frame in part {
+            stream.send(std::slice::from_ref(frame)).await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        engine.kill();
+        if round == 1 {
+            wait_until("the outage is seen", || async {
+                collector.get("/readyz").await.0 == 503
+            })
+            .await;
+        }
+        engine.restart();
+    }
+    stream.durable(60).await.unwrap();
+    assert_eq!(
+        engine.number("SELECT count() FROM process_samples").await,
+        60 * 50
+    );
+    assert_eq!(
+        engine
+            .number("SELECT uniqExact(seq, pid) FROM process_samples")
+            .await,
+        60 * 50
+    );
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 60);
+    collector.wait_ready().await;
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_comes_later_is_waited_for() {
+    let mut engine = Engine::start();
+    engine.kill();
+    let collector = Collector::start_without_store(engine.config()).await;
+    assert_eq!(collector.get("/healthz").await.0, 200);
+    assert_eq!(collector.get("/readyz").await.0, 503);
+    let mut agent = Agent::new(1);
+    let frame = agent.freeze(&snapshot("h", now_ms(), vec![sample(1, "a", 1, 1)]));
+    let refused = push(&collector, std::slice::from_ref(&frame)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    let mut query = collector.query().await;
+    let refused = query
+        .list_hosts(procscope_proto::v1::ListHostsRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    engine.restart();
+    collector.wait_ready().await;
+    push(&collector, &[frame]).await.unwrap();
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_stored_before_the_end() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms();
+    let frames: Vec<_> = (0..50)
+        .map(|s| agent.freeze(&snapshot("h", time_ms + s * 1_000, vec![sample(1, "a", 1, 1)])))
+        .collect();
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    stream.send(&frames).await;
+    wait_until("all have arrived", || async {
+        collector.metric("procscope_collector_snapshots_total").await == 50
+    })
+    .await;
+    let stopped = tokio::spawn(collector.stop());
+    stream.durable(50).await.unwrap();
+    assert_eq!(stream.durable(51).await.unwrap_err().code(), Code::Unavailable);
+    drop(stream);
+    stopped.await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 50);
+}
