@@ -5,7 +5,7 @@ mod secrets;
 mod show;
 
 use std::{
-    io::{ErrorKind, IsTerminal as _},
+    io::{ErrorKind, IsTerminal as _, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -154,6 +154,10 @@ fn start_and_show(
         .arg("--die-with-parent");
     parts.start("collector", collector)?;
     wait_for_port(parts, "collector", args.grpc_port)?;
+    let http = loopback(args.http_port);
+    parts.wait("the collector to have its tables", LISTEN_TIME, || {
+        says_yes(&http, "/readyz")
+    })?;
 
     let server = format!("http://{}", loopback(args.grpc_port));
     let mut agent = Command::new(place.programs.join("procscope-agent"));
@@ -182,7 +186,7 @@ fn start_and_show(
         parts.wait(&what, ANSWER_TIME, || question.observed_seconds() >= wanted)?;
         return question.print_table(INTERVALS_SHOWN, args.json);
     }
-    println!("dashboard: http://{}/", loopback(args.http_port));
+    println!("dashboard: http://{http}/");
     if args.no_tui || !std::io::stdout().is_terminal() {
         show::logs(parts, deadline)
     } else {
@@ -262,9 +266,44 @@ fn wait_for_port(parts: &mut Parts, who: &str, port: u16) -> Result<()> {
     )
 }
 
+/// Whether an HTTP server answers a GET with 200.
+fn says_yes(address: &str, path: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(status.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn only_200_is_a_yes() {
+        let check = |status: &'static str, yes: bool| {
+            let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = server.local_addr().unwrap().to_string();
+            let answer = thread::spawn(move || {
+                let (mut stream, _) = server.accept().unwrap();
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").unwrap();
+            });
+            assert_eq!(says_yes(&address, "/readyz"), yes, "{status}");
+            answer.join().unwrap();
+        };
+        check("200 OK", true);
+        check("503 Service Unavailable", false);
+    }
 
     #[test]
     fn a_port_that_is_taken_is_named_with_its_remedy() {
