@@ -395,14 +395,6 @@ pub struct Stream<'a> {
     ended: bool,
 }
 
-impl fmt::Debug for Stream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream")
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Stream<'_> {
     /// Waits for the next chunk, a document of its own; `None` at the end.
     ///
@@ -447,12 +439,6 @@ pub struct InsertStream<'a> {
     chdb: &'static Chdb,
     handle: RawInsert,
     connection: PhantomData<&'a mut Connection>,
-}
-
-impl fmt::Debug for InsertStream<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InsertStream")
-    }
 }
 
 impl<'a> InsertStream<'a> {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use crate::{
@@ -36,18 +37,23 @@ const SERVER_ARGUMENTS: &[&str] = &[
     "--iceberg_metadata_files_cache_size=1048576",
     "--compiled_expression_cache_size=33554432",
     "--query_condition_cache_size=16777216",
-    "--background_pool_size=2",
     "--background_schedule_pool_size=4",
 ];
 
 /// Named, so that the engine reads no `config.xml` of the current folder, of the home folder, or of `/etc`.
 const EMPTY_CONFIGURATION: &str = "<clickhouse/>\n";
 
+/// Of the engine's memory, the share that one query may take, in percent: what is left is for inserts and merges.
+const QUERY_MEMORY_PERCENT: u64 = 75;
+/// Threads for merges at most; two is the least that the engine runs with.
+const MERGE_THREADS_MAX: usize = 16;
+
 /// The engine of this process.
 #[derive(Debug)]
 pub struct Engine {
     chdb: &'static Chdb,
-    path: String,
+    /// What every connection is opened with.
+    arguments: Vec<String>,
     /// Open as long as the engine runs: closing the last connection stops it. Kills queries.
     control: Mutex<Option<Connection>>,
     facts: Facts,
@@ -79,7 +85,18 @@ impl Engine {
                 format_args!("could not write {}: {error}", configuration.display()),
             )
         })?;
-        let mut arguments = arguments(&path, "procscope:control");
+        let query_memory = memory_bytes / 100 * QUERY_MEMORY_PERCENT;
+        let mut session = vec![
+            "procscope-engine".to_owned(),
+            path,
+            format!("--max_memory_usage={query_memory}"),
+        ];
+        session.extend(SESSION_ARGUMENTS.iter().map(|argument| (*argument).to_owned()));
+        let merge_threads = thread::available_parallelism()
+            .map_or(1, usize::from)
+            .clamp(2, MERGE_THREADS_MAX);
+        let mut arguments = marked_arguments(&session, "procscope:control");
+        arguments.push(format!("--background_pool_size={merge_threads}"));
         arguments.extend(SERVER_ARGUMENTS.iter().map(|argument| (*argument).to_owned()));
         arguments.push(format!("--max_server_memory_usage={memory_bytes}"));
         arguments.push(format!("--config-file={}", configuration.display()));
@@ -98,7 +115,7 @@ impl Engine {
         let functions = rows(&mut control, "SELECT name FROM system.table_functions")?;
         Ok(Self {
             chdb,
-            path,
+            arguments: session,
             control: Mutex::new(Some(control)),
             facts,
             policy: Policy::new(&functions),
@@ -123,7 +140,7 @@ impl Engine {
     /// When the engine is stopping.
     pub fn connect(&self, mark: &str) -> Result<Connection, Exception> {
         self.chdb
-            .connect(&arguments(&self.path, mark))
+            .connect(&marked_arguments(&self.arguments, mark))
             .ok_or_else(|| Exception::new(Code::QUERY_WAS_CANCELLED, "The engine is stopping"))
     }
 
@@ -180,13 +197,9 @@ impl Facts {
     }
 }
 
-fn arguments(path: &str, mark: &str) -> Vec<String> {
-    let mut arguments = vec![
-        "procscope-engine".to_owned(),
-        path.to_owned(),
-        format!("--log_comment={mark}"),
-    ];
-    arguments.extend(SESSION_ARGUMENTS.iter().map(|argument| (*argument).to_owned()));
+fn marked_arguments(session: &[String], mark: &str) -> Vec<String> {
+    let mut arguments = session.to_vec();
+    arguments.push(format!("--log_comment={mark}"));
     arguments
 }
 

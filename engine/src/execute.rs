@@ -205,6 +205,12 @@ fn allow(
             "Syntax error: the query is empty",
         ));
     }
+    if statement.contains(&0) {
+        return Err(Exception::new(
+            Code::SYNTAX_ERROR,
+            "Syntax error: a statement holds no zero byte",
+        ));
+    }
     let analysis = connection.classify(statement);
     if analysis.statements > 1 || (analysis.class == Class::Unknown && has_second_statement(statement)) {
         return Err(Exception::new(

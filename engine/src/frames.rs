@@ -9,7 +9,7 @@ const CHECKSUM_BYTES: usize = 16;
 /// Method byte, then compressed and plain size as little-endian `u32`.
 const HEADER_BYTES: usize = 9;
 /// No frame may be larger, plain or compressed. `ClickHouse` itself writes 1 MiB and allows 1 GiB.
-const FRAME_BYTES_MAX: usize = 128 << 20;
+const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Plain bytes that we put into one frame; `ClickHouse`'s own `max_compress_block_size`.
 const FRAME_BYTES: usize = 1 << 20;
 

@@ -103,7 +103,10 @@ impl<'a> Lexer<'a> {
                     self.skip_past(b"*/");
                 }
                 _ if byte.is_ascii_whitespace() || byte == 0x0b || byte == 0 => self.at += 1,
-                _ => return,
+                _ => match self.beyond_ascii() {
+                    Some((wide, length)) if is_wide_blank(wide) => self.at += length,
+                    _ => return,
+                },
             }
         }
     }
@@ -123,6 +126,29 @@ impl<'a> Lexer<'a> {
         }
         self.at = self.text.len();
         self.open_ended = true;
+    }
+
+    /// The character here and its length in bytes, if it is one beyond ASCII.
+    fn beyond_ascii(&self) -> Option<(char, usize)> {
+        let length = match self.peek(0)? {
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => return None,
+        };
+        let bytes = self.text.get(self.at..self.at + length)?;
+        Some((std::str::from_utf8(bytes).ok()?.chars().next()?, length))
+    }
+
+    /// Moves behind a bare word. Blanks and quotes beyond ASCII end it, as they do for the engine.
+    fn skip_word(&mut self) {
+        while self.peek(0).is_some_and(is_word_byte) {
+            match self.beyond_ascii() {
+                Some((wide, _)) if is_wide_blank(wide) || matches!(wide, '\u{2018}' | '\u{201c}') => return,
+                Some((_, length)) => self.at += length,
+                None => self.at += 1,
+            }
+        }
     }
 
     /// The length of a heredoc's opening tag (`$$`, `$tag$`), if one stands here.
@@ -158,9 +184,24 @@ impl Iterator for Lexer<'_> {
                 self.skip_past(tag);
                 Kind::Text
             }
+            _ if self
+                .text
+                .get(start..)
+                .is_some_and(|rest| rest.starts_with("\u{2018}".as_bytes())) =>
+            {
+                self.skip_past("\u{2019}".as_bytes());
+                Kind::Text
+            }
+            _ if self
+                .text
+                .get(start..)
+                .is_some_and(|rest| rest.starts_with("\u{201c}".as_bytes())) =>
+            {
+                self.skip_past("\u{201d}".as_bytes());
+                Kind::QuotedName
+            }
             byte if is_word_byte(byte) => {
-                let rest = self.text.get(start..).unwrap_or_default();
-                self.at += rest.iter().take_while(|byte| is_word_byte(**byte)).count();
+                self.skip_word();
                 Kind::Word
             }
             byte => {
@@ -179,6 +220,17 @@ impl Iterator for Lexer<'_> {
 /// Letters, digits, `_`, `$`, and every byte of a character beyond ASCII.
 fn is_word_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+/// Blanks beyond ASCII, as the engine knows them.
+fn is_wide_blank(wide: char) -> bool {
+    matches!(
+        wide,
+        '\u{85}' | '\u{a0}' | '\u{1680}' | '\u{180e}' | '\u{2000}'..='\u{200d}' | '\u{2028}' | '\u{2029}'
+    ) || matches!(
+        wide,
+        '\u{202f}' | '\u{205f}' | '\u{2060}' | '\u{3000}' | '\u{feff}'
+    )
 }
 
 /// How parentheses, brackets and braces nest: feed it every token; `depth` is what encloses the token.
@@ -228,6 +280,18 @@ mod tests {
     #[test]
     fn a_heredoc_is_one_token() {
         check("$x$ it's $ $x$ y $$ z $$", &["$x$ it's $ $x$", "y", "$$ z $$"]);
+    }
+
+    #[test]
+    fn blanks_and_quotes_beyond_ascii_are_what_they_are_for_the_engine() {
+        check(
+            "file\u{a0}(\u{2003}\u{2018}it's\u{2019})",
+            &["file", "(", "\u{2018}it's\u{2019}", ")"],
+        );
+        check(
+            "a \u{201c}b ' c\u{201d} gr\u{fc}n\u{1f980}",
+            &["a", "\u{201c}b ' c\u{201d}", "gr\u{fc}n\u{1f980}"],
+        );
     }
 
     #[test]

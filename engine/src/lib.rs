@@ -23,10 +23,17 @@ pub mod stats;
 pub mod tables;
 pub mod upload;
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{io, net::TcpListener, os::fd::OwnedFd, sync::Arc};
 
 use procscope_startup::{Failure, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 use crate::{
     chdb::Chdb, config::Config, engine::Engine, execute::Shared, folder::Folder, running::Running,
@@ -43,9 +50,11 @@ const QUERIES_PER_CPU: usize = 4;
 /// # Errors
 /// When the folder, the address or the engine cannot be had.
 pub fn start(config: Config) -> Result<()> {
-    if config.die_with_parent {
-        stop_with_parent()?;
-    }
+    let parent = if config.die_with_parent {
+        Some(open_parent()?)
+    } else {
+        None
+    };
     let folder = Folder::take(&config.data_dir)?;
     // The engine looks for a configuration in the current folder, and relative paths start there.
     std::env::set_current_dir(folder.engine())
@@ -82,7 +91,7 @@ pub fn start(config: Config) -> Result<()> {
         .build()
         .map_err(|error| Failure::failed(format_args!("could not start the runtime: {error}")))?;
     let outcome = runtime.block_on(async {
-        let stop = stop_signal()?;
+        let stop = stop_signal(parent)?;
         folder.write_address(address)?;
         let facts = shared.engine.facts();
         tracing::info!(%address, data_dir = %folder.path().display(), version = facts.version, library = chdb.version(), "listening");
@@ -122,33 +131,59 @@ fn report_sandbox(entered: std::result::Result<Sandbox, landlock::RulesetError>)
     }
 }
 
-/// Asks the kernel for SIGTERM when the parent ends, and looks whether it has ended already.
-fn stop_with_parent() -> Result<()> {
-    let before = rustix::process::getppid();
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).map_err(
-        |error| {
-            Failure::failed(format_args!(
-                "could not tie this process to its parent (--die-with-parent): {error}"
-            ))
-        },
-    )?;
-    if rustix::process::getppid() != before {
-        return Err(Failure::failed(
-            "the process that started this one has already ended (--die-with-parent)",
-        ));
+/// A handle on the process that started this one. The kernel's own signal at a parent's death comes when the *thread*
+/// that started this process ends, which for a thread of a pool is any time.
+fn open_parent() -> Result<OwnedFd> {
+    let fail = |error: &dyn std::fmt::Display| {
+        Failure::failed(format_args!(
+            "could not tie this process to its parent (--die-with-parent): {error}"
+        ))
+    };
+    let parent = rustix::process::getppid().ok_or_else(|| fail(&"it has none here"))?;
+    let handle = rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::empty())
+        .map_err(|error| fail(&error))?;
+    if rustix::process::getppid() != Some(parent) {
+        return Err(fail(&"it has already ended"));
     }
-    Ok(())
+    Ok(handle)
 }
 
-/// Completes at the first SIGTERM or SIGINT.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
+/// Completes at the first SIGTERM or SIGINT, or at the end of the parent.
+fn stop_signal(parent: Option<OwnedFd>) -> Result<impl Future<Output = ()>> {
     let fail = |error: io::Error| Failure::failed(format_args!("could not wait for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+    let parent_ended = async move {
+        // A handle that cannot be waited for drops the sender: no reason to stop.
+        let ended = match parent {
+            Some(parent) => wait_for_end(parent).await.is_ok(),
+            None => false,
+        };
+        if !ended {
+            std::future::pending::<()>().await;
+        }
+    };
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = parent_ended => tracing::info!("the process that started this one has ended"),
         }
     })
+}
+
+/// Waits on a thread of its own: the handle of a process becomes readable when the process has ended.
+fn wait_for_end(process: OwnedFd) -> oneshot::Receiver<()> {
+    let (ended, waiting) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut handle = [PollFd::new(&process, PollFlags::IN)];
+        loop {
+            match poll(&mut handle, None) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return ended.send(()),
+                Err(_) => return Ok(()),
+            }
+        }
+    });
+    waiting
 }

@@ -161,6 +161,7 @@ fn an_insert_is_split_from_its_data_wherever_it_stands() {
         "param_table=t",
         "INSERT INTO {table:Identifier} FORMAT TSV\n7\th\n",
     );
+    insert("query=INSERT+INTO+t+FORMAT+Native", "");
     insert("", "INSERT INTO t SELECT 8, 'i'");
     assert_eq!(
         engine.sql("SELECT groupArray(a), groupArray(s) FROM (SELECT * FROM t ORDER BY a)"),
@@ -225,6 +226,8 @@ fn errors_have_the_status_of_their_code() {
         ("", "SELECT * FROM file('/etc/passwd')", 403, 497),
         ("", "SELECT * FROM url('http://127.0.0.1/')", 403, 497),
         ("", "SELECT * FROM '/etc/passwd'", 403, 497),
+        ("", "SELECT * FROM url\u{a0}('http://127.0.0.1/')", 403, 497),
+        ("", "SELECT 1\0", 400, 62),
         (
             "",
             "CREATE TABLE t (a Int8) ENGINE = URL('http://127.0.0.1/', CSV)",
