@@ -10,7 +10,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     process::{Command, ExitCode},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -131,15 +131,24 @@ fn burn(time: Duration, threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Computes until the time is over, without a system call but for the clock, which is none.
+/// Computes until the thread has used so much CPU time, and gives the CPU up to nobody.
 fn spin(time: Duration) {
-    let end = Instant::now() + time;
+    let end = thread_clock() + time;
     let mut x = 1_u64;
-    while Instant::now() < end {
-        for _turn in 0..10_000 {
+    while thread_clock() < end {
+        for _turn in 0..100_000 {
             x = black_box(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
         }
     }
+}
+
+/// CPU time of this thread.
+fn thread_clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 fn touch(mib: usize, keep: bool) -> Result<()> {
