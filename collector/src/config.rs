@@ -23,7 +23,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Shorter intervals make parts faster than the store merges them; longer ones break the promise of 3 s.
 const FLUSH_INTERVAL_ALLOWED: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(50)..=Duration::from_secs(60);
+    Duration::from_millis(50)..=Duration::from_mins(1);
 
 /// Options of `run`, `check` and `migrate`. Each is also a key of the file, with `_` for `-`; those of the store stand
 /// in its table `[store]`.
@@ -45,7 +45,7 @@ pub struct Options {
         env = "PROCSCOPE_COLLECTOR_HTTP_LISTEN"
     )]
     pub http_listen: Option<SocketAddr>,
-    /// ClickHouse over HTTP: the embedded engine, or a server of your own [default: http://127.0.0.1:8123]
+    /// ClickHouse over HTTP: the embedded engine, or a server of your own [default: `http://127.0.0.1:8123`]
     #[arg(
         long,
         global = true,
@@ -99,7 +99,7 @@ pub struct Options {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct Keys {
     listen: Option<SocketAddr>,
     http_listen: Option<SocketAddr>,
     ingest_token_file: Option<PathBuf>,
@@ -107,12 +107,12 @@ struct File {
     flush_interval: Option<String>,
     die_with_parent: Option<bool>,
     #[serde(default)]
-    store: StoreFile,
+    store: StoreKeys,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoreFile {
+struct StoreKeys {
     url: Option<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
@@ -194,7 +194,7 @@ impl std::fmt::Debug for Secret {
 /// # Errors
 /// Exit code 2, naming the option and what is allowed.
 pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
-    let file: File = read_config(file)?;
+    let file: Keys = read_config(file)?;
     let insecure = options.insecure || file.insecure.unwrap_or(false);
     let address = |name: &str, option: Option<SocketAddr>, key: Option<SocketAddr>, default: &str| {
         let address = match option.or(key) {

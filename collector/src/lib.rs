@@ -35,7 +35,7 @@ use crate::{
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, QUEUE_LEN_MAX},
     query::Queries,
     self_stats::SelfStats,
-    store::Store,
+    store::{Store, StoreError},
     writer::Writer,
 };
 
@@ -68,6 +68,9 @@ pub enum RunError {
     /// The gRPC server ended.
     #[error("could not serve gRPC")]
     Grpc(#[from] tonic::transport::Error),
+    /// The tables of the store are not those that this collector writes.
+    #[error("could not use the store")]
+    Schema(#[source] StoreError),
     /// The HTTP server ended.
     #[error("could not serve HTTP")]
     Http(#[from] std::io::Error),
@@ -90,7 +93,7 @@ pub async fn run(
     let (queue_sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    let supervisor = tokio::spawn(supervise::keep_ready(
+    let mut supervisor = tokio::spawn(supervise::keep_ready(
         store.clone(),
         config.store.url.clone(),
         Arc::clone(&stats),
@@ -159,6 +162,7 @@ pub async fn run(
     let mut servers = std::pin::pin!(servers);
     tokio::select! {
         ended = &mut servers => return ended,
+        Ok(unusable) = &mut supervisor => return Err(RunError::Schema(unusable)),
         () = shutdown => info!("stopping: no more snapshots are taken, those in memory are stored"),
     }
     stop_sender.send_replace(true);

@@ -7,7 +7,7 @@ use procscope_collector::{
     Listeners, clock,
     config::{Config, Options, load},
     run,
-    store::Store,
+    store::{Store, StoreError},
 };
 use procscope_startup::{Common, Failure, Result, finish, init_logging};
 use tokio::{
@@ -139,7 +139,7 @@ fn die_with_parent() -> Result<()> {
 
 async fn migrate(config: &Config) -> Result<()> {
     let store = Store::new(&config.store);
-    let failed = |error: procscope_collector::store::StoreError| {
+    let failed = |error: StoreError| {
         Failure::failed(format_args!(
             "could not migrate database {} at {}: {}; procscope-collector check says what is missing",
             config.store.database,
@@ -193,7 +193,7 @@ async fn check(config: &Config) -> Result<()> {
                         let columns = store.check_columns().await;
                         let fact = columns
                             .as_ref()
-                            .map_or_else(|e| e.chain(), |()| "columns as written".to_owned());
+                            .map_or_else(StoreError::chain, |()| "columns as written".to_owned());
                         say(columns.is_ok(), &fact, "see above")?;
                     } else {
                         say(

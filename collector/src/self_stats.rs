@@ -223,7 +223,7 @@ impl SelfStats {
         self.waiting.get()
     }
 
-    /// Everything as OpenMetrics text.
+    /// Everything in the text format of `OpenMetrics`.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -29,10 +29,19 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How long a probe may take.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// Waits for the store, migrates it, and keeps `ready` true to its state.
-pub(crate) async fn keep_ready(store: Store, url: String, stats: Arc<SelfStats>, ready: watch::Sender<bool>) {
+/// Waits for the store, migrates it, and keeps `ready` true to its state. Returns only when the tables are not those
+/// that this collector writes, which no waiting mends.
+pub(crate) async fn keep_ready(
+    store: Store,
+    url: String,
+    stats: Arc<SelfStats>,
+    ready: watch::Sender<bool>,
+) -> StoreError {
     let mut tries: u32 = 0;
     while let Err(error) = prepare(&store).await {
+        if matches!(error, StoreError::Schema(_)) {
+            return error;
+        }
         if tries.is_multiple_of(SAY_EVERY) {
             warn!(
                 store = url,
@@ -80,15 +89,12 @@ pub(crate) async fn report_health(health: HealthReporter, mut ready: watch::Rece
             ServingStatus::NotServing
         };
         health.set_service_status("", status).await;
-        match status {
-            ServingStatus::Serving => {
-                health.set_serving::<IngestServiceServer<Ingest>>().await;
-                health.set_serving::<QueryServiceServer<Grpc>>().await;
-            }
-            _ => {
-                health.set_not_serving::<IngestServiceServer<Ingest>>().await;
-                health.set_not_serving::<QueryServiceServer<Grpc>>().await;
-            }
+        if status == ServingStatus::Serving {
+            health.set_serving::<IngestServiceServer<Ingest>>().await;
+            health.set_serving::<QueryServiceServer<Grpc>>().await;
+        } else {
+            health.set_not_serving::<IngestServiceServer<Ingest>>().await;
+            health.set_not_serving::<QueryServiceServer<Grpc>>().await;
         }
         if ready.changed().await.is_err() {
             return;

@@ -34,7 +34,7 @@ impl HostCheck {
         let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
         let host = uri
             .authority()
-            .map(|authority| authority.as_str())
+            .map(axum::http::uri::Authority::as_str)
             .or_else(|| text(header::HOST));
         let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("", |(_, host)| host));
         host.is_some_and(is_loopback) && origin.is_none_or(is_loopback)

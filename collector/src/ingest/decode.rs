@@ -31,7 +31,7 @@ const CPUS_MAX: u64 = 8_192;
 /// More address space than any machine has (5-level page tables): 64 PiB.
 const MEMORY_BYTES_MAX: u64 = 1 << 56;
 
-/// Rows of one kind in a snapshot: more than the greatest pid_max a kernel is likely to run full of.
+/// Rows of one kind in a snapshot: more than the greatest `pid_max` a kernel is likely to run full of.
 const ROWS_MAX: usize = 250_000;
 
 /// Reasons of losses in a snapshot.

@@ -46,7 +46,7 @@ const LAST_ACK_MAX: Duration = Duration::from_secs(4);
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Look-ups of stored snapshots at once: a fleet that comes back all at once asks in turn.
-const LOOKUPS_MAX: usize = 4;
+const LOOKUPS_MAX: usize = 8;
 
 /// Takes streams of agents.
 #[derive(Debug)]
@@ -189,17 +189,14 @@ impl Shared {
 
 impl Ingest {
     /// Lets go of the queue; streams that are open let go of it by themselves.
-    #[must_use]
     pub fn closer(&self) -> impl FnOnce() + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || {
-            drop(
-                shared
-                    .queue
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .take(),
-            )
+            let mut queue = shared
+                .queue
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue.take();
         }
     }
 }
@@ -390,7 +387,7 @@ async fn changed(durable: Option<watch::Receiver<u64>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Ends when a newer stream takes over; never before the agent is known.

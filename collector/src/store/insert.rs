@@ -1,10 +1,15 @@
 //! Batches into the store: frozen once, then inserted until the store has them.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::{INSERT_TIMEOUT, Store, StoreError, StoredIn, Table, native, rows};
 use crate::model::{AgentEpoch, Snapshot, hex};
+
+/// How often inserts that run are looked at: one takes some tens of milliseconds.
+const SETTLE_EVERY: Duration = Duration::from_millis(20);
 
 /// The rows of one table, frozen: a retry sends these very bytes under this very token, so the store takes them once.
 #[derive(Debug, Clone)]
@@ -187,7 +192,33 @@ impl Store {
         sent.await.map_err(|error| StoreError::new(frozen.what, error))
     }
 
-    /// Reads which snapshots of an epoch are stored, from one number on.
+    /// Waits until the inserts that run now have ended, one way or the other. Whatever a collector that has died
+    /// left behind is among them, and each has an end of its own within `INSERT_TIMEOUT`.
+    ///
+    /// # Errors
+    /// When the store refused the question or did not answer, or when an insert runs for too long.
+    async fn settle(&self) -> Result<(), StoreError> {
+        let what = "running_inserts";
+        let running = async |among: &[String]| {
+            self.question(include_str!("../../queries/running_inserts.sql"))
+                .param("among", among)
+                .fetch_all::<String>()
+                .await
+                .map_err(|error| StoreError::new(what, error))
+        };
+        let started = Instant::now();
+        let mut left = running(&[]).await?;
+        while !left.is_empty() {
+            if started.elapsed() > INSERT_TIMEOUT {
+                return Err(StoreError::new(what, clickhouse::error::Error::TimedOut));
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
+            left = running(&left).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads which snapshots of an epoch are stored, from one number on, once nothing that runs can add to them.
     ///
     /// # Errors
     /// When the store refused the question or did not answer.
@@ -198,6 +229,7 @@ impl Store {
             first_seq: u64,
             last_seq: u64,
         }
+        self.settle().await?;
         let runs = self
             .question(include_str!("../../queries/stored_seqs.sql"))
             .param("agent_id", agent.agent_id.to_string())

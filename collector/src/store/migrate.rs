@@ -233,6 +233,32 @@ mod tests {
     }
 
     #[test]
+    fn a_merged_migration_never_changes() {
+        let merged = [
+            "f50b2f74ba92004b7e11634d4689f70393652a804f758e0a803ccd184c9ca505",
+            "692c2d15f6c99d96f09506f0fc21feaba0d19ceb3a85893fd321918eda1fad7d",
+            "5b4d2f444841af13927b10dda94a110182a6e1630b6387928de0db4adcdb63c9",
+            "ca2d6247c8e085d328cc17caef05cb079e6d2389686a7717f8db6f04ca4d2010",
+            "68a265b42f93a08d909a11b2d032052baca94379fda8d95d78be10f267b2f194",
+            "2efe94a732661192e8fce45676bd8936fb87d2391edbee9f2940be2b43a381aa",
+            "7f60af884bc74ed37dc156406465220e6bd4cc3c5286f75723cf1a6ac77deaf2",
+        ];
+        for (migration, checksum) in MIGRATIONS.iter().zip(merged) {
+            assert_eq!(
+                migration.checksum(),
+                checksum,
+                "{}: write the next migration instead",
+                migration.name
+            );
+        }
+        assert_eq!(
+            MIGRATIONS.len(),
+            merged.len(),
+            "add the checksum of the new migration"
+        );
+    }
+
+    #[test]
     fn what_was_not_applied_is_missing() {
         let standing = compare(&[row(1, &MIGRATIONS[0].checksum())]).unwrap();
         assert_eq!(standing.applied, ["0001_schema_migrations.sql"]);

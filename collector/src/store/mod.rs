@@ -15,7 +15,7 @@ pub use rows::Table;
 use crate::config::StoreConfig;
 
 /// How long an insert may take before it is tried again with the same bytes and the same token.
-const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+const INSERT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a question may take in the store.
 const QUERY_SECONDS_MAX: &str = "10";

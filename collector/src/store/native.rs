@@ -1,6 +1,6 @@
 //! Rows into ClickHouse Native blocks: columnar, written by hand.
 //!
-//! The client's own block builder knows neither LowCardinality nor DateTime64, and RowBinary costs the store four
+//! The client's own block builder knows neither `LowCardinality` nor `DateTime64`, and `RowBinary` costs the store four
 //! times as much. A block is: number of columns, number of rows, then for each column its name, its type and its
 //! values. Layouts: <https://clickhouse.com/docs/interfaces/formats/Native> and `SerializationLowCardinality.cpp`.
 
@@ -13,7 +13,7 @@ use crate::model::Snapshot;
 /// Dictionary keys are sent with the block and belong to it alone.
 const LOW_CARDINALITY_VERSION: u64 = 1;
 
-/// Flags of a LowCardinality column: it has keys of its own (bit 9) and starts a new dictionary (bit 10).
+/// Flags of a `LowCardinality` column: it has keys of its own (bit 9) and starts a new dictionary (bit 10).
 const LOW_CARDINALITY_FLAGS: u64 = 0x600;
 
 /// One column of a table: what it is called and how its value is read from a row. A row is an item of a snapshot.
@@ -116,8 +116,9 @@ fn put_nullable<T, V: Copy + Default, const N: usize>(
     bytes: fn(V) -> [u8; N],
 ) {
     out.extend(rows.iter().map(|(s, r)| u8::from(get(s, r).is_none())));
-    rows.iter()
-        .for_each(|(s, r)| out.extend(bytes(get(s, r).unwrap_or_default())));
+    for (s, r) in rows {
+        out.extend(bytes(get(s, r).unwrap_or_default()));
+    }
 }
 
 /// The distinct words once, then the number of its word for each row, in the narrowest integer that holds them.
@@ -141,7 +142,9 @@ fn put_low_cardinality<'a>(out: &mut Vec<u8>, words: impl Iterator<Item = &'a st
     out.extend(LOW_CARDINALITY_VERSION.to_le_bytes());
     out.extend((LOW_CARDINALITY_FLAGS | u64::from(width)).to_le_bytes());
     out.extend(wide(dictionary.len()).to_le_bytes());
-    dictionary.iter().for_each(|word| put_bytes(out, word.as_bytes()));
+    for word in dictionary {
+        put_bytes(out, word.as_bytes());
+    }
     out.extend(wide(rows.len()).to_le_bytes());
     for row in rows {
         out.extend(&wide(row).to_le_bytes()[..1 << width]);

@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::as_conversions,
+    clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
@@ -11,6 +12,8 @@
     clippy::disallowed_methods,
     clippy::let_underscore_must_use,
     clippy::missing_panics_doc,
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
     reason = "a test stops at the first surprise, and its figures are small"
 )]
 

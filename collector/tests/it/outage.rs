@@ -94,3 +94,49 @@ async fn what_is_in_memory_is_stored_before_the_end() {
     stopped.await.unwrap();
     assert_eq!(engine.number("SELECT count() FROM host_samples").await, 50);
 }
+
+#[tokio::test]
+async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
+    let mut engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms() - 3_600_000;
+    let frames: Vec<_> = (0..6_000)
+        .map(|s| agent.freeze(&snapshot("h", time_ms + s * 100, vec![])))
+        .collect();
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    stream.send(&frames[..1]).await;
+    stream.durable(1).await.unwrap();
+    engine.kill();
+    stream.send(&frames[1..]).await;
+    // Some wait in memory, which is bounded; the rest stays with the agent, which is told so.
+    assert_eq!(
+        stream.durable(6_000).await.unwrap_err().code(),
+        Code::ResourceExhausted
+    );
+    let taken = collector.metric("procscope_collector_snapshots_total").await;
+    assert!((4_096..5_999).contains(&taken), "{taken}");
+    engine.restart();
+    collector.wait_ready().await;
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    stream.send(&frames[1..]).await;
+    stream.durable(6_000).await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 6_000);
+    assert_eq!(
+        engine.number("SELECT uniqExact(seq) FROM host_samples").await,
+        6_000
+    );
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_does_not_fit_the_tables_says_so_and_ends() {
+    let engine = Engine::start();
+    engine.store().migrate(0).await.unwrap();
+    engine
+        .execute("ALTER TABLE host_samples DROP COLUMN losses")
+        .await;
+    let collector = Collector::start_without_store(engine.config()).await;
+    let line = collector.ended().await;
+    assert!(line.contains("host_samples.losses"), "{line}");
+}

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use procscope_collector::{
@@ -29,7 +29,7 @@ pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 pub(crate) const MIB: u64 = 1 << 20;
 
 /// How long anything that ought to happen may take: generous, because CI machines are slow and shared.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for a condition with a deadline.
 pub(crate) async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
@@ -42,8 +42,7 @@ pub(crate) async fn wait_until<F: Future<Output = bool>>(what: &str, mut conditi
 
 /// Now, on a whole second.
 pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    since.as_secs() as i64 * 1_000
+    procscope_collector::clock::now_ms() / 1_000 * 1_000
 }
 
 pub(crate) fn timestamp(ms: i64) -> Timestamp {
@@ -256,6 +255,16 @@ impl Collector {
     pub(crate) async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Waits until it ends by itself; gives its error and the cause.
+    pub(crate) async fn ended(self) -> String {
+        let error = tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .unwrap()
+            .unwrap_err();
+        format!("{error}: {}", std::error::Error::source(&error).unwrap())
     }
 
     pub(crate) async fn channel(&self) -> Channel {

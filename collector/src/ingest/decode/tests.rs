@@ -74,7 +74,7 @@ fn times_and_intervals_are_possible() {
             s.time = Some(Timestamp {
                 seconds: i64::MAX,
                 nanos: 0,
-            })
+            });
         },
         "time",
     );
@@ -83,7 +83,7 @@ fn times_and_intervals_are_possible() {
             s.time = Some(Timestamp {
                 seconds: 1_795_323_600,
                 nanos: -1,
-            })
+            });
         },
         "time",
     );

@@ -1,0 +1,131 @@
+//! History and watch.
+
+use procscope_proto::v1;
+use tonic::Code;
+
+use super::{fleet, near};
+use crate::support::{
+    Agent, Collector, Engine, PATIENCE, Push, SECOND_NS, TOKEN, now_ms, process_id, range, sample, snapshot,
+};
+
+#[tokio::test]
+async fn a_history_adds_up_and_shows_its_gaps() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let start_ms = now_ms() - 60_000;
+    fleet(&collector, start_ms).await;
+    let mut query = collector.query().await;
+    let mut ask = async |process_id: &str, host: &str, name: &str, step_ms| {
+        let request = v1::GetProcessHistoryRequest {
+            process_id: process_id.to_owned(),
+            host: host.to_owned(),
+            name: name.to_owned(),
+            range: range(start_ms, start_ms + 12_000),
+            step_ms,
+        };
+        query
+            .get_process_history(request)
+            .await
+            .map(tonic::Response::into_inner)
+    };
+
+    let burst = ask(&process_id(4), "", "", 2_000).await.unwrap();
+    let seconds: Vec<_> = burst.points.iter().map(|point| point.cpu_seconds).collect();
+    assert_eq!(seconds, [Some(2.0), Some(2.0), Some(1.0), None, None, None]);
+    assert!(
+        burst.points[3].gap && burst.points[3].avg_num_procs.is_none(),
+        "it has ended"
+    );
+    near(burst.points[0].avg_cpu_percent.unwrap(), 100.0);
+    near(burst.points[2].avg_cpu_percent.unwrap(), 50.0);
+    assert_eq!(burst.points[0].cpu_time_ns, Some(60 * SECOND_NS));
+
+    let nginx = ask("", "db2", "nginx", 1_000).await.unwrap();
+    let gaps: Vec<_> = nginx.points.iter().map(|point| point.gap).collect();
+    assert_eq!(
+        gaps,
+        [3, 4, 10, 11].iter().fold([false; 12], |mut gaps, at| {
+            gaps[*at] = true;
+            gaps
+        })
+    );
+    near(nginx.coverage.unwrap().share, 8.0 / 12.0);
+    near(nginx.points[0].avg_memory_mb.unwrap(), 40.0);
+    near(nginx.points[0].peak_memory_mb.unwrap(), 80.0);
+
+    // Steps that fit no interval share it by time, and lose nothing.
+    let odd = ask("", "db1", "nginx", 1_700).await.unwrap();
+    assert_eq!(odd.points.len(), 8);
+    near(odd.points.iter().filter_map(|point| point.cpu_seconds).sum(), 3.0);
+    for point in &odd.points[..5] {
+        near(point.avg_cpu_percent.unwrap(), 30.0);
+        near(point.avg_num_procs.unwrap(), 2.0);
+    }
+    let absent = ask("", "db1", "nobody", 2_000).await.unwrap();
+    assert_eq!(
+        absent.points[0].cpu_seconds,
+        Some(0.0),
+        "the host was watched, and there was none"
+    );
+    assert!(absent.points[5].gap);
+
+    assert_eq!(
+        ask(&process_id(99), "", "", 0).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let chosen = ask("", "db1", "nginx", 0).await.unwrap();
+    assert_eq!((chosen.step_ms, chosen.points.len()), (1_000, 12));
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_answers_again_with_each_interval() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let time_ms = now_ms();
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    let first = agent.freeze(&snapshot("h", time_ms, vec![sample(1, "a", 500, 1)]));
+    stream.send(&[first]).await;
+    stream.durable(1).await.unwrap();
+    let mut query = collector.query().await;
+    let request = v1::WatchTopProcessesRequest {
+        query: Some(v1::ListTopProcessesRequest {
+            last_intervals: 1,
+            ..Default::default()
+        }),
+    };
+    let mut answers = query.watch_top_processes(request).await.unwrap().into_inner();
+    for second in 0..3 {
+        let answer = tokio::time::timeout(PATIENCE, answers.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let top = answer.top.unwrap();
+        assert_eq!(
+            top.range,
+            range(time_ms + (second - 1) * 1_000, time_ms + second * 1_000)
+        );
+        near(top.processes[0].avg_cpu_percent, 50.0 + second as f64);
+        let cpu_ms = 510 + second as u64 * 10;
+        let next = agent.freeze(&snapshot(
+            "h",
+            time_ms + (second + 1) * 1_000,
+            vec![sample(1, "a", cpu_ms, 1)],
+        ));
+        stream.send(&[next]).await;
+    }
+    collector.stop().await;
+    let end = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(status) => break Some(status.code()),
+        }
+    };
+    assert!(
+        matches!(end, None | Some(Code::Unavailable | Code::Unknown)),
+        "{end:?}"
+    );
+}
