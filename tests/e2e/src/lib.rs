@@ -1,0 +1,462 @@
+//! Engine, collector and agent as a person starts them, on ports and folders of their own.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use procscope_tests_kernel::wait_until;
+use serde_json::Value;
+
+/// Figures of one test must not be another's load.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this program runs.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A program of the workspace, beside this test's own.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.parent().and_then(Path::parent).context("a target folder")?;
+    let binary = folder.join(name);
+    ensure!(
+        binary.exists(),
+        "{} is missing: `cargo build --workspace` makes it",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+/// The engine's library, where `cargo xtask setup` puts it.
+///
+/// # Errors
+/// When it is not there.
+pub fn library() -> Result<PathBuf> {
+    if let Some(library) = std::env::var_os("PROCSCOPE_LIBCHDB") {
+        return Ok(library.into());
+    }
+    let cache = match (
+        std::env::var_os("PROCSCOPE_CACHE"),
+        std::env::var_os("XDG_CACHE_HOME"),
+        std::env::var_os("HOME"),
+    ) {
+        (Some(cache), _, _) => PathBuf::from(cache),
+        (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
+        (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
+    };
+    let mut found: Vec<PathBuf> = fs::read_dir(&cache)
+        .with_context(|| format!("list {}: run `cargo xtask setup`", cache.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path().join("libchdb.so")))
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    found
+        .pop()
+        .with_context(|| format!("no libchdb.so in {}: run `cargo xtask setup`", cache.display()))
+}
+
+/// A port that nothing listens on.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A running program of ours.
+pub struct Part {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Part {
+    fn start(name: &'static str, arguments: &[String], log: PathBuf) -> Result<Self> {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let child = Command::new(binary(name)?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        Ok(Self { name, child, log })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has logged.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
+    /// Ends it with a signal and waits; its exit code.
+    ///
+    /// # Errors
+    /// When it does not end in 20 s.
+    pub fn end(mut self, signal: i32) -> Result<Option<i32>> {
+        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+        let mut code = None;
+        wait_until(&format!("{} has ended", self.name), 20, || {
+            match self.child.try_wait() {
+                Ok(Some(status)) => {
+                    code = status.code();
+                    true
+                }
+                _ => false,
+            }
+        })?;
+        Ok(code)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// Folder, ports and secrets of one installation, and its parts while they run.
+pub struct Stack {
+    dir: tempfile::TempDir,
+    engine_port: u16,
+    grpc_port: u16,
+    http_port: u16,
+    password: String,
+    /// The agent.
+    pub agent: Option<Part>,
+    /// The collector.
+    pub collector: Option<Part>,
+    /// The engine.
+    pub engine: Option<Part>,
+}
+
+impl Stack {
+    /// Folder, ports and secrets; nothing runs yet.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn new() -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let password = format!("{:032x}", std::process::id());
+        for (file, secret) in [("password", &password), ("token", &format!("t{password}"))] {
+            fs::OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(dir.path().join(file))?
+                .write_all(secret.as_bytes())?;
+        }
+        Ok(Self {
+            dir,
+            engine_port: free_port()?,
+            grpc_port: free_port()?,
+            http_port: free_port()?,
+            password,
+            agent: None,
+            collector: None,
+            engine: None,
+        })
+    }
+
+    /// Everything runs, and a first snapshot can be asked for.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn start() -> Result<Self> {
+        let mut stack = Self::new()?;
+        stack.start_engine()?;
+        stack.start_collector()?;
+        stack.start_agent()?;
+        stack.wait_for_intervals(1)?;
+        Ok(stack)
+    }
+
+    /// A path in the installation's folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// When it does not answer in 60 s.
+    pub fn start_engine(&mut self) -> Result<()> {
+        let arguments = [
+            "--data-dir".to_owned(),
+            self.path("engine"),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{}", self.engine_port),
+            "--library".to_owned(),
+            library()?.display().to_string(),
+            "--user".to_owned(),
+            "procscope".to_owned(),
+            "--password-file".to_owned(),
+            self.path("password"),
+            "--die-with-parent".to_owned(),
+        ];
+        self.engine = Some(Part::start(
+            "procscope-engine",
+            &arguments,
+            self.dir.path().join("engine.log"),
+        )?);
+        let url = format!("http://127.0.0.1:{}/ping", self.engine_port);
+        wait_until("the engine answers", 60, || {
+            curl(&[&url]).is_ok_and(|text| text == "Ok.\n")
+        })
+    }
+
+    /// Starts the collector; it waits for the store by itself.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_collector(&mut self) -> Result<()> {
+        let arguments = [
+            "run".to_owned(),
+            "--listen".to_owned(),
+            format!("127.0.0.1:{}", self.grpc_port),
+            "--http-listen".to_owned(),
+            format!("127.0.0.1:{}", self.http_port),
+            "--store-url".to_owned(),
+            format!("http://127.0.0.1:{}", self.engine_port),
+            "--store-user".to_owned(),
+            "procscope".to_owned(),
+            "--store-password-file".to_owned(),
+            self.path("password"),
+            "--ingest-token-file".to_owned(),
+            self.path("token"),
+            "--die-with-parent".to_owned(),
+        ];
+        self.collector = Some(Part::start(
+            "procscope-collector",
+            &arguments,
+            self.dir.path().join("collector.log"),
+        )?);
+        Ok(())
+    }
+
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent(&mut self) -> Result<()> {
+        let arguments = [
+            "run".to_owned(),
+            "--collector".to_owned(),
+            self.server(),
+            "--token-file".to_owned(),
+            self.path("token"),
+            "--state-dir".to_owned(),
+            self.path("agent"),
+            "--die-with-parent".to_owned(),
+        ];
+        self.agent = Some(Part::start(
+            "procscope-agent",
+            &arguments,
+            self.dir.path().join("agent.log"),
+        )?);
+        Ok(())
+    }
+
+    /// Address of the collector's gRPC side.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc_port)
+    }
+
+    /// Address of the collector's HTTP side.
+    #[must_use]
+    pub fn http(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// Runs `procscope` with arguments divided by blanks.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn cli(&self, arguments: &str) -> Result<Output> {
+        Command::new(binary("procscope")?)
+            .args(["--server", &self.server()])
+            .args(arguments.split(' '))
+            .output()
+            .context("run procscope")
+    }
+
+    /// What `procscope … --json` answers.
+    ///
+    /// # Errors
+    /// When it fails or answers no JSON.
+    pub fn json(&self, arguments: &str) -> Result<Value> {
+        let output = self.cli(&format!("{arguments} --json"))?;
+        ensure!(
+            output.status.success(),
+            "procscope {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Asks the engine in SQL, as a person with curl does; the answer's text.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or refuses.
+    pub fn sql(&self, query: &str) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}/?database=procscope", self.engine_port);
+        let user = format!("procscope:{}", self.password);
+        Ok(curl(&["--user", &user, "--data-binary", query, &url])?
+            .trim()
+            .to_owned())
+    }
+
+    /// The answer's text as a number.
+    ///
+    /// # Errors
+    /// As `sql`, and when it is no number.
+    pub fn sql_number<T: std::str::FromStr>(&self, query: &str) -> Result<T>
+    where
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let text = self.sql(query)?;
+        text.parse().with_context(|| format!("{query}: {text}"))
+    }
+
+    /// Waits until so many intervals can be asked for.
+    ///
+    /// # Errors
+    /// When they cannot in 90 s.
+    pub fn wait_for_intervals(&self, count: u64) -> Result<()> {
+        wait_until(&format!("{count} intervals are stored"), 90, || {
+            self.sql_number::<u64>("SELECT count() FROM host_samples")
+                .is_ok_and(|stored| stored >= count)
+        })
+        .with_context(|| self.logs())
+    }
+
+    /// The logs of all parts, for a test that failed.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for part in ["engine", "collector", "agent"] {
+            let log = fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(8).collect();
+            text.push_str(&format!("--- {part}\n"));
+            for line in tail.into_iter().rev() {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// Stops agent, collector and engine in this order, as a service manager would; their exit codes.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn stop(&mut self) -> Result<Vec<Option<i32>>> {
+        let parts = [self.agent.take(), self.collector.take(), self.engine.take()];
+        parts
+            .into_iter()
+            .flatten()
+            .map(|part| part.end(libc::SIGTERM))
+            .collect()
+    }
+}
+
+/// Runs curl; what it printed.
+///
+/// # Errors
+/// When the answer is no success.
+pub fn curl(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail-with-body", "--max-time", "20"])
+        .args(arguments)
+        .output()
+        .context("run curl (see cargo xtask setup)")?;
+    ensure!(
+        output.status.success(),
+        "curl: {} {}",
+        String::from_utf8_lossy(&output.stderr).trim(),
+        String::from_utf8_lossy(&output.stdout).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a program that must fail: one line on stderr, this exit code, and these words.
+///
+/// # Errors
+/// When it does otherwise.
+pub fn refused(command: &mut Command, code: i32, says: &[&str]) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut status = None;
+    let ended = wait_until("it has ended", 30, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if ended.is_err() {
+        drop(child.kill());
+    }
+    let output = child.wait_with_output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ended.with_context(|| error.clone().into_owned())?;
+    ensure!(
+        status.and_then(|status| status.code()) == Some(code),
+        "{command:?}: {status:?} {error}"
+    );
+    let lines: Vec<&str> = error.lines().filter(|line| line.contains("error: ")).collect();
+    ensure!(lines.len() == 1, "{command:?}: one line, not: {error}");
+    for word in says {
+        ensure!(
+            lines[0].contains(word),
+            "{command:?}: `{word}` is missing in: {error}"
+        );
+    }
+    Ok(())
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// An RFC 3339 time in milliseconds since 1970.
+///
+/// # Errors
+/// When it is none.
+pub fn time_ms(value: &Value) -> Result<i64> {
+    let text = value.as_str().with_context(|| format!("{value} is no time"))?;
+    Ok(text.parse::<jiff::Timestamp>()?.as_millisecond())
+}
+
+/// A short rest between two questions.
+pub fn rest() {
+    std::thread::sleep(Duration::from_millis(20));
+}
