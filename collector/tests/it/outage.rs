@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use procscope_proto::v1;
 use tonic::Code;
 
 use crate::support::{Agent, Collector, Engine, Push, TOKEN, now_ms, push, sample, snapshot, wait_until};
@@ -62,7 +63,7 @@ async fn a_store_that_comes_later_is_waited_for() {
     assert_eq!(refused.code(), Code::Unavailable);
     let mut query = collector.query().await;
     let refused = query
-        .list_hosts(procscope_proto::v1::ListHostsRequest::default())
+        .list_hosts(v1::ListHostsRequest::default())
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
@@ -101,8 +102,19 @@ async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
     let collector = Collector::start(&engine).await;
     let mut agent = Agent::new(1);
     let time_ms = now_ms() - 3_600_000;
-    let frames: Vec<_> = (0..6_000)
-        .map(|s| agent.freeze(&snapshot("h", time_ms + s * 100, vec![])))
+    // 128 KiB a snapshot: 100 MiB in all, of which 64 MiB may wait in memory.
+    let frames: Vec<_> = (0..800)
+        .map(|s| {
+            let mut large = snapshot("h", time_ms + s * 100, vec![]);
+            large.processes = (1..=8)
+                .map(|id| v1::ProcessInfo {
+                    process_id: vec![id; 16],
+                    cmdline: "x".repeat(16_000),
+                    ..v1::ProcessInfo::default()
+                })
+                .collect();
+            agent.freeze(&large)
+        })
         .collect();
     let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
     stream.send(&frames[..1]).await;
@@ -111,20 +123,20 @@ async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
     stream.send(&frames[1..]).await;
     // Some wait in memory, which is bounded; the rest stays with the agent, which is told so.
     assert_eq!(
-        stream.durable(6_000).await.unwrap_err().code(),
+        stream.durable(800).await.unwrap_err().code(),
         Code::ResourceExhausted
     );
-    let taken = collector.metric("procscope_collector_snapshots_total").await;
-    assert!((4_096..5_999).contains(&taken), "{taken}");
+    let waiting = collector.metric("procscope_collector_waiting_bytes").await;
+    assert!((60 << 20..=64 << 20).contains(&waiting), "{waiting}");
     engine.restart();
     collector.wait_ready().await;
     let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
     stream.send(&frames[1..]).await;
-    stream.durable(6_000).await.unwrap();
-    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 6_000);
+    stream.durable(800).await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 800);
     assert_eq!(
         engine.number("SELECT uniqExact(seq) FROM host_samples").await,
-        6_000
+        800
     );
     collector.stop().await;
 }
