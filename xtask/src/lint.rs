@@ -24,8 +24,6 @@ use crate::{
 const ADVISORIES: &str = "xtask/advisory-db.tar.xz";
 /// The style that `proto/` is held against.
 const BUF: &str = r#"{"version":"v2","lint":{"use":["STANDARD"]},"breaking":{"use":["FILE"]}}"#;
-/// What `cargo deny` looks at here; advisories are `cargo audit`'s.
-const DENY: [&str; 4] = ["check", "bans", "licenses", "sources"];
 
 /// Runs every lint, whatever the ones before found, and counts each as one test.
 ///
@@ -35,7 +33,7 @@ pub(crate) fn all(place: &Place, runner: &Runner, deadline: Instant) -> Result<C
     let mut counts = Counts::default();
     let mut failed = Vec::new();
     for (name, mut command) in commands(place)? {
-        let ran = runner.run(command.current_dir(&place.root), deadline)?;
+        let ran = runner.run(&mut command, deadline)?;
         counts += if ran.succeeded {
             Counts::PASSED
         } else {
@@ -74,46 +72,32 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
 
 /// The lints that are programs, in the order of how soon they answer.
 fn commands(place: &Place) -> Result<Vec<(&'static str, Command)>> {
-    let with = |arguments: &[&str]| {
+    let cargo = |words: &str| {
         let mut command = cargo();
-        command.args(arguments);
+        command.args(words.split_whitespace()).current_dir(&place.root);
         command
     };
-    let tool = |name: &str| Command::new(place.cache.join("tools/bin").join(name));
+    let tool = |name: &str, words: &str| {
+        let mut command = Command::new(place.cache.join("tools/bin").join(name));
+        command.args(words.split_whitespace()).current_dir(&place.root);
+        command
+    };
 
-    let format = with(&["fmt", "--all", "--check"]);
+    let all_but_kernel = "--locked --workspace --exclude agent-ebpf";
+    let format = cargo("fmt --all --check");
+    let clippy = cargo(&format!(
+        "clippy {all_but_kernel} --keep-going --all-targets -- -D warnings"
+    ));
     // The kernel's side has no unwinding: its own lints run apart, on the host, without the eBPF compiler.
-    let mut clippy = with(&[
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "agent-ebpf",
-        "--all-targets",
-    ]);
-    clippy.args(["--", "-D", "warnings"]);
-    let mut kernel = with(&["clippy", "--locked", "--package", "agent-ebpf"]);
-    kernel.args(["--", "-C", "panic=abort", "-D", "warnings"]);
-    let mut docs = with(&[
-        "doc",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "agent-ebpf",
-        "--no-deps",
-    ]);
+    let kernel = cargo("clippy --locked --package agent-ebpf -- -C panic=abort -D warnings");
+    let mut docs = cargo(&format!("doc {all_but_kernel} --no-deps"));
     docs.env("RUSTDOCFLAGS", "-D warnings");
-    let mut deny = tool("cargo-deny");
-    deny.args(["--locked"]).args(DENY);
-    let mut audit = tool("cargo-audit");
-    audit.args(["audit", "--db"]).arg(advisories(place)?).args([
-        "--no-fetch",
-        "--stale",
-        "--deny",
-        "warnings",
-    ]);
-    let mut proto = tool("buf");
-    proto.args(["lint", "proto", "--config", BUF]);
+    // Advisories are the business of `cargo audit`.
+    let deny = tool("cargo-deny", "--locked check bans licenses sources");
+    let mut audit = tool("cargo-audit", "audit --no-fetch --stale --deny warnings --db");
+    audit.arg(advisories(place)?);
+    let mut proto = tool("buf", "lint --config");
+    proto.arg(BUF).current_dir(place.root.join("proto"));
     Ok(vec![
         ("fmt", format),
         ("buf", proto),

@@ -48,8 +48,8 @@ impl Name {
     fn budget(self) -> u64 {
         match self {
             Self::Unit | Self::Deploy => 4,
-            Self::Lint | Self::E2e => 6,
-            Self::Kernel => 8,
+            Self::E2e => 6,
+            Self::Lint | Self::Kernel => 8,
         }
     }
 
