@@ -251,7 +251,14 @@ mod tests {
         let error = run(&script, Duration::from_millis(300)).unwrap_err();
         assert!(format!("{error:#}").contains("its time is over"), "{error:#}");
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        let is_gone = || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_gone() {
+            assert!(Instant::now() < deadline, "process {pid} is still there");
+            thread::sleep(LOOK / 10);
+        }
     }
 }
