@@ -36,7 +36,7 @@ pub(crate) fn submit<T>(event: RingBufEntry<T>) {
 /// Counts an event for which there was no room; the first of many also tells the agent's log.
 #[inline(always)]
 fn no_room(ctx: &BtfTracePointContext, what: &str, tgid: u32) {
-    if count_drop(DropReason::RingFull) % WARN_EVERY == 0 {
+    if count_drop(DropReason::RingFull).is_multiple_of(WARN_EVERY) {
         warn!(
             ctx,
             "no room for the {} of process {}, and for others until the agent drains", what, tgid

@@ -2,6 +2,25 @@
 //! `agent/build.rs`; elsewhere this is an empty program, so that any machine can lint it.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![allow(
+    clippy::inline_always,
+    reason = "one function a program: the verifier follows it best, and a call costs on the hot path"
+)]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "the words of one slot are read or written under one argument"
+)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::needless_pass_by_value,
+    reason = "the macro that makes an entry point repeats it without its documentation"
+)]
+#![allow(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "offsets and lengths that fit, where `try_from` would bring panics"
+)]
 
 mod cpu_time;
 mod lifecycle;

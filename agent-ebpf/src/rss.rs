@@ -22,10 +22,6 @@ pub(crate) fn on_change(mm: *const u8) {
     }
     let pages = mm.rss_pages();
     let Some(slot) = slot_of(current) else { return };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "epochs are compared, and only two are near"
-    )]
     let epoch = epoch() as u32;
     let bank = (epoch & 1) as usize;
     // SAFETY: the slot of the current thread: nobody else writes this bank of it while the epoch lasts.

@@ -167,10 +167,6 @@ impl Task {
 
     /// Rises by one with each exec along the ancestry; the low 32 bits.
     #[inline(always)]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "nobody calls execve four thousand million times"
-    )]
     pub(crate) fn exec_generation(self) -> u32 {
         // SAFETY: see `members!`.
         let id: u64 = unsafe { member(self.0, &TASK_SELF_EXEC_ID) };
@@ -312,7 +308,6 @@ impl Mm {
         if len > ARGUMENTS_LEN as u64 {
             len = ARGUMENTS_LEN as u64;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most ARGUMENTS_LEN")]
         let len = len as u32;
         // SAFETY: as promised by the caller; a page that is not there makes the helper fail, not fault.
         let failed = unsafe { bpf_probe_read_user(to.cast(), len, start as *const _) };

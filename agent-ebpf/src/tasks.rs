@@ -9,14 +9,14 @@ use crate::task::{Task, positive};
 
 /// `struct bpf_iter__task`.
 #[repr(C)]
-pub(crate) struct IterContext {
+pub struct IterContext {
     meta: *const IterMeta,
     task: *const u8,
 }
 
 /// `struct bpf_iter_meta`.
 #[repr(C)]
-pub(crate) struct IterMeta {
+pub struct IterMeta {
     seq: *mut core::ffi::c_void,
 }
 

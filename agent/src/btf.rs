@@ -190,7 +190,7 @@ impl<'a> Btf<'a> {
             let head = self.head(id)?;
             match head.kind {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
-                    id = head.size_or_type
+                    id = head.size_or_type;
                 }
                 _ => return Some(id),
             }

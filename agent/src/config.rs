@@ -15,7 +15,7 @@ use crate::{host, names::escape, observer::Settings, scrub::Cmdline};
 /// Draining more often costs more than it tells.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// A rarer drain would leave slots and events too long.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
+pub const INTERVAL_MAX: Duration = Duration::from_mins(1);
 /// Longer host names are cut in no place, so they are refused.
 const HOST_LEN_MAX: usize = 253;
 
@@ -105,6 +105,7 @@ pub enum Format {
 /// The keys of a configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys are named as the options are")]
 pub struct File {
     interval: Option<String>,
     host: Option<String>,

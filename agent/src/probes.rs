@@ -216,6 +216,7 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
 }
 
 /// The cgroup v1 controller whose hierarchy holds the containers, or `None` on a machine with cgroup v2 alone.
+#[must_use]
 pub fn legacy_controller(cgroup_root: &Path) -> Option<&'static str> {
     if cgroup_root.join("cgroup.controllers").exists() {
         return None;

@@ -83,7 +83,7 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
         writeln!(out, "{line}")?;
     }
     exes.forget_ended(snapshot);
-    let audit = snapshot.audit.clone().unwrap_or_default();
+    let audit = snapshot.audit.unwrap_or_default();
     let losses: serde_json::Map<String, Value> = snapshot
         .losses
         .iter()

@@ -47,6 +47,10 @@ pub struct Exit {
 }
 
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that came at its own time"
+)]
 pub(super) struct Process {
     pub(super) facts: Arc<Facts>,
     pub(super) totals: ThreadTotals,

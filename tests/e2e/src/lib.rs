@@ -96,6 +96,7 @@ impl Part {
     }
 
     /// Its process id.
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -301,7 +302,7 @@ impl Stack {
     pub fn cli(&self, arguments: &str) -> Result<Output> {
         Command::new(binary("procscope")?)
             .args(["--server", &self.server()])
-            .args(arguments.split(' '))
+            .args(arguments.split_whitespace())
             .output()
             .context("run procscope")
     }
@@ -363,7 +364,7 @@ impl Stack {
         for part in ["engine", "collector", "agent"] {
             let log = fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(8).collect();
-            text.push_str(&format!("--- {part}\n"));
+            text.extend(["--- ", part, "\n"]);
             for line in tail.into_iter().rev() {
                 text.push_str(line);
                 text.push('\n');

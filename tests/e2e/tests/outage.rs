@@ -115,11 +115,12 @@ fn what_is_wrongly_set_up_says_so_in_one_line() -> Result<()> {
     let taken = taken.local_addr()?.to_string();
     let port = free_port()?;
     let free = format!("127.0.0.1:{port}");
-    let (token, password) = (stack.path("token"), stack.path("password"));
+    let token_file = stack.path("token");
+    let secret = stack.path("password");
     let engine = |listen: &str, data: &str, lib: &str| -> Result<Command> {
         let mut command = Command::new(binary("procscope-engine")?);
         command.args(["--data-dir", data, "--listen", listen, "--library", lib]);
-        command.args(["--user", "procscope", "--password-file", &password]);
+        command.args(["--user", "procscope", "--password-file", &secret]);
         Ok(command)
     };
     let lib = library()?.display().to_string();
@@ -146,9 +147,9 @@ fn what_is_wrongly_set_up_says_so_in_one_line() -> Result<()> {
             "--store-url",
             "http://127.0.0.1:9",
             "--store-password-file",
-            &password,
+            &secret,
         ]);
-        command.args(["--ingest-token-file", &token]).args(more);
+        command.args(["--ingest-token-file", &token_file]).args(more);
         Ok(command)
     };
     refused(&mut collector(&taken, &[])?, 1, &[&taken])?;
@@ -234,17 +235,24 @@ fn ctrl_c_on_the_one_command_leaves_nothing_behind() -> Result<()> {
     let data = dir.path().join("data").display().to_string();
     let mut run = Command::new(binary("xtask")?);
     run.args(["run", "--no-tui", "--data-dir", &data]);
-    for option in ["--engine-port", "--grpc-port", "--http-port"] {
+    let http_port = free_port()?;
+    run.args(["--http-port", &http_port.to_string()]);
+    for option in ["--engine-port", "--grpc-port"] {
         run.args([option, &free_port()?.to_string()]);
     }
+    let said_file = dir.path().join("said");
+    let said = || fs::read_to_string(&said_file).unwrap_or_default();
+    let out = fs::File::create(&said_file)?;
     let mut child = run
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(out.try_clone()?)
+        .stderr(out)
         .spawn()?;
-    let started = wait_until("all parts run", 240, || {
-        running(&data).is_ok_and(|list| list.lines().count() >= 3) && programs().is_ok_and(|now| now > before)
+    let address = format!("http://127.0.0.1:{http_port}");
+    let started = wait_until("it says where the dashboard is", 240, || {
+        said().contains(&address)
     });
+    let list = running(&data)?;
     // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
     unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
     let mut status = None;
@@ -254,15 +262,12 @@ fn ctrl_c_on_the_one_command_leaves_nothing_behind() -> Result<()> {
     });
     if ended.is_err() {
         drop(child.kill());
+        drop(child.wait());
     }
-    let output = child.wait_with_output()?;
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = said();
     started.with_context(|| said.clone())?;
     ended.with_context(|| said.clone())?;
+    ensure!(list.lines().count() >= 3, "three parts should run, not:\n{list}");
     ensure!(running(&data)?.is_empty(), "still running:\n{}", running(&data)?);
     wait_until("kernel programs are gone", 10, || {
         programs().is_ok_and(|now| now <= before)

@@ -77,6 +77,7 @@ impl Watch {
     }
 
     /// The samples of a process, oldest first.
+    #[must_use]
     pub fn samples(&self, pid: u32) -> Vec<&v1::ProcessSample> {
         self.snapshots
             .iter()
@@ -116,6 +117,7 @@ impl Watch {
     }
 
     /// Losses of every interval so far, of one reason.
+    #[must_use]
     pub fn losses(&self, reason: &str) -> u64 {
         self.snapshots
             .iter()
@@ -177,6 +179,7 @@ impl Program {
     }
 
     /// Its process id.
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -332,4 +335,43 @@ pub fn wait_until(what: &str, seconds: u64, mut is_so: impl FnMut() -> bool) -> 
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Processes that /proc shows and the kernel's programs do not: some sandboxes keep their own from them. What they
+/// use is in no row, and so in the residual. `is_known`: whether a process is in a snapshot made just now.
+///
+/// # Errors
+/// When /proc cannot be listed.
+pub fn hidden_processes(is_known: impl Fn(u32) -> bool) -> Result<Vec<u32>> {
+    let mut hidden = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        // What has just begun is in the next snapshot, or ends before it.
+        let old = fs::metadata(format!("/proc/{pid}"))
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|begun| begun.elapsed().is_ok_and(|age| age > Duration::from_secs(10)));
+        if old && !is_known(pid) {
+            hidden.push(pid);
+        }
+    }
+    Ok(hidden)
+}
+
+/// What processes have used by /proc/PID/task/TID/schedstat, exact to the nanosecond.
+#[must_use]
+pub fn cpu_of_all_threads_ns(processes: &[u32]) -> u64 {
+    let threads = processes
+        .iter()
+        .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
+        .flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok())
+        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        .sum()
 }

@@ -3,46 +3,9 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_kernel::{Program, Watch, alone, within};
+use procscope_tests_kernel::{Program, Watch, alone, cpu_of_all_threads_ns, hidden_processes, within};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
-
-/// Processes that /proc shows and the kernel's iterator does not: some sandboxes keep their own from programs in
-/// the kernel. What they use is in no row, and so in the residual.
-fn hidden_processes(watch: &Watch) -> Result<Vec<u32>> {
-    let snapshot = watch.snapshots.last().context("a snapshot")?;
-    let mut hidden = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let known = snapshot.samples.iter().any(|sample| sample.pid == pid);
-        // What has just begun is in the next snapshot, and ends soon or is seen then.
-        let old = fs::metadata(format!("/proc/{pid}"))
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|begun| begun.elapsed().is_ok_and(|age| age > Duration::from_secs(10)));
-        if !known && old {
-            hidden.push(pid);
-        }
-    }
-    Ok(hidden)
-}
-
-/// What processes have used by /proc/PID/task/TID/schedstat, exact to the nanosecond.
-fn cpu_of_all_threads_ns(processes: &[u32]) -> u64 {
-    let threads = processes
-        .iter()
-        .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
-        .flatten();
-    threads
-        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum()
-}
 
 #[test]
 fn the_books_balance_under_mixed_load() -> Result<()> {
@@ -50,7 +13,8 @@ fn the_books_balance_under_mixed_load() -> Result<()> {
     let mut watch = Watch::start()?;
     watch.tick()?;
     let first = watch.snapshots.len();
-    let hidden = hidden_processes(&watch)?;
+    let seen = watch.snapshots.last().context("a snapshot")?;
+    let hidden = hidden_processes(|pid| seen.samples.iter().any(|sample| sample.pid == pid))?;
     let hidden_before = cpu_of_all_threads_ns(&hidden);
     let burner = Program::start(LOAD, "burn 4000 1")?;
     let _spawner = Program::start(LOAD, "spawn 600 /bin/true")?;

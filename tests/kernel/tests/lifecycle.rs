@@ -172,7 +172,7 @@ fn events_beyond_the_buffer_are_counted_and_the_books_stay_open() -> Result<()> 
     let audit = watch
         .snapshots
         .last()
-        .and_then(|snapshot| snapshot.audit.clone())
+        .and_then(|snapshot| snapshot.audit)
         .context("every snapshot has one")?;
     ensure!(audit.lost_events >= lost, "{audit:?}");
     // What was told is right, and what came after the loss is told again.
