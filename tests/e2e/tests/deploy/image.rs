@@ -57,24 +57,27 @@ fn image() -> Arc<Image> {
     image
 }
 
-/// The folder of the static agent. The dev profile, because it takes half as long and tells the same.
+/// Compiles the static agent without optimisation: two thirds of the time, and no link-time optimisation
+/// whenever a line has changed. The image's truth does not depend on it.
+const UNOPTIMISED: [&str; 4] = [
+    "--config=profile.dev.opt-level=0",
+    "--config=profile.dev.debug=false",
+    "--config=profile.dev.package.'*'.opt-level=0",
+    "--config=profile.dev.package.'*'.debug=false",
+];
+
+/// The folder of the static agent.
 fn static_build() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let folder = root().join("target/static");
     run(Command::new(env!("CARGO"))
         .current_dir(root())
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "procscope-agent",
-            "--target",
-            &target,
-        ])
-        .arg("--target-dir")
+        .args(["build", "--quiet", "--package", "procscope-agent"])
+        .args(UNOPTIMISED)
+        .args(["--target", &target, "--target-dir"])
         .arg(&folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static"));
-    folder.join(target).join("release")
+    folder.join(target).join("debug")
 }
 
 /// `podman run` with what every start of the agent needs and nothing more.
