@@ -2,6 +2,8 @@
 -- Three steps. Members are summed at each instant of each host, because a peak is the greatest sum of peaks and not the
 -- sum of the greatest. Instants are then added up for each host and divided by the time that this host observed.
 -- Hosts are added last, never averaged; their instants differ, so the sum of their peaks is an upper bound.
+-- Of commands, which are many, first the winners by the one figure that ranks, without instants, and then everything
+-- else for these few. A rank by peak needs the instants of all.
 -- Memory of members that have none (kernel threads) stays NULL when all are such.
 WITH observed AS
 (
@@ -11,6 +13,44 @@ WITH observed AS
         AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
     GROUP BY host
+),
+winners AS
+(
+    SELECT r.key AS key
+    FROM
+    (
+        SELECT
+            host,
+            multiIf(
+                {group_by:String} = 'container', toString(s.container_id),
+                {group_by:String} = 'user', toString(s.uid),
+                {group_by:String} = 'host', toString(s.host),
+                {group_by:String} = 'all', '',
+                toString(s.name)
+            ) AS key,
+            sum(s.cpu_time_ns_delta) AS cpu_ns,
+            sum(if({metric:String} = 'memory', toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns,
+                if({metric:String} = 'runqueue', toFloat64(ifNull(s.runqueue_ns_delta, 0)),
+                    if({metric:String} = 'faults', toFloat64(ifNull(s.minor_faults_delta, 0)) + ifNull(s.major_faults_delta, 0),
+                        if({metric:String} = 'switches',
+                            toFloat64(ifNull(s.voluntary_switches_delta, 0)) + ifNull(s.involuntary_switches_delta, 0),
+                            toFloat64(s.cpu_time_ns_delta)))))) AS score
+        FROM process_samples AS s
+        WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+            AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+            AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
+            AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
+            AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
+        GROUP BY host, key
+    ) AS r
+    INNER JOIN observed AS o ON r.host = o.host
+    GROUP BY key
+    ORDER BY
+        sum(if({metric:String} IN ('cpu', 'memory'), r.score / o.observed_ns, r.score)) DESC,
+        sum(r.cpu_ns / o.observed_ns) DESC,
+        key
+    LIMIT {limit:UInt64}
 ),
 instants AS
 (
@@ -43,6 +83,8 @@ instants AS
         AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
         AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
         AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
+        -- By name and not by key: the table is sorted by it.
+        AND ({metric:String} = 'peak_memory' OR {group_by:String} != 'command' OR s.name IN (SELECT key FROM winners))
     GROUP BY host, key, instant
 ),
 per_host AS
