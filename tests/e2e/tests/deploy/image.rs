@@ -131,17 +131,22 @@ fn the_image_samples_the_host_with_two_capabilities() {
     let (name, hog) = start_hog(folder.path());
     let after = Timestamp::now();
 
-    let lines = stdout(podman().args([
-        "--net=none",
-        &image.0,
-        "sample",
-        "--interval",
-        "1s",
-        "--count",
-        "2",
-        "--format",
-        "json",
-    ]));
+    let lines = stdout(
+        podman()
+            .arg("--net=none")
+            .arg("--volume")
+            .arg(format!(
+                "{}:/etc/procscope/agent.toml:ro",
+                deploy("kubernetes/agent.toml").display()
+            ))
+            .args([
+                &image.0,
+                "sample",
+                "--config=/etc/procscope/agent.toml",
+                "--count=2",
+                "--format=json",
+            ]),
+    );
     let lines: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

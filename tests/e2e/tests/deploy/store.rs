@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::tools::{Running, cache, pipe, program, run, tool, wait_for, write_secret};
+use crate::tools::{Running, cache, deploy, pipe, program, run, tool, wait_for, write_secret};
 
 const PASSWORD: &str = "0123456789abcdef";
 const READER_PASSWORD: &str = "fedcba9876543210";
@@ -87,10 +87,12 @@ impl Store {
         store
     }
 
-    /// Brings the schema in, as a collector does.
+    /// Brings the schema in, as a collector with the settings of our manifests does.
     pub(crate) fn migrate(&self) {
         run(Command::new(program("procscope-collector"))
             .arg("migrate")
+            .arg("--config")
+            .arg(deploy("kubernetes").join("collector.toml"))
             .arg(format!("--store-url=http://127.0.0.1:{}", self.port))
             .arg("--store-user=procscope")
             .arg("--store-password-file")
