@@ -19,7 +19,13 @@ pub struct Common {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "PROCSCOPE_LOG_FORMAT")]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,procscope_agent=debug`
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "PROCSCOPE_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "PROCSCOPE_LOG"
+    )]
     pub log: String,
 }
 
@@ -37,8 +43,14 @@ pub fn read_config<T: DeserializeOwned + Default>(file: Option<&Path>) -> Result
         ))
     })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-        Failure::usage(format_args!("{}, line {line}: {}", file.display(), error.message()))
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        Failure::usage(format_args!(
+            "{}, line {line}: {}",
+            file.display(),
+            error.message()
+        ))
     })
 }
 
@@ -61,7 +73,10 @@ mod tests {
 
     #[test]
     fn a_known_key_is_read() {
-        assert_eq!(check("interval = \"1s\"").unwrap().interval.as_deref(), Some("1s"));
+        assert_eq!(
+            check("interval = \"1s\"").unwrap().interval.as_deref(),
+            Some("1s")
+        );
     }
 
     #[test]
@@ -69,11 +84,19 @@ mod tests {
         let failure = check("\ninterva = \"1s\"").unwrap_err();
         assert_eq!(failure.code(), 2);
         let line = failure.to_string();
-        assert!(line.contains("line 2") && line.contains("`interva`") && line.contains("`interval`"), "{line}");
+        assert!(
+            line.contains("line 2") && line.contains("`interva`") && line.contains("`interval`"),
+            "{line}"
+        );
     }
 
     #[test]
     fn a_missing_file_is_wrong_usage() {
-        assert_eq!(read_config::<Keys>(Some(Path::new("/nonexistent/x.toml"))).unwrap_err().code(), 2);
+        assert_eq!(
+            read_config::<Keys>(Some(Path::new("/nonexistent/x.toml")))
+                .unwrap_err()
+                .code(),
+            2
+        );
     }
 }

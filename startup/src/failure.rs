@@ -16,12 +16,18 @@ pub type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// The thing asked about is not so, or failed: exit code 1.
     pub fn failed(line: impl fmt::Display) -> Self {
-        Self { code: 1, line: one_line(&line.to_string()) }
+        Self {
+            code: 1,
+            line: one_line(&line.to_string()),
+        }
     }
 
     /// Wrong usage or configuration: exit code 2.
     pub fn usage(line: impl fmt::Display) -> Self {
-        Self { code: 2, line: one_line(&line.to_string()) }
+        Self {
+            code: 2,
+            line: one_line(&line.to_string()),
+        }
     }
 
     /// The exit code: 1 or 2.
@@ -41,7 +47,11 @@ impl std::error::Error for Failure {}
 
 /// Joins lines with a blank, so that an error stays one line whatever a library put into it.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Turns the outcome of `main` into an exit code; a failure is printed as `PROGRAM: error: LINE`.

@@ -26,7 +26,12 @@ mod tests {
     fn only_loopback_is_open_without_a_word() {
         assert!(check_listen("--listen", "127.0.0.1:1".parse().unwrap(), false).is_ok());
         assert!(check_listen("--listen", "[::1]:1".parse().unwrap(), false).is_ok());
-        assert_eq!(check_listen("--listen", "0.0.0.0:1".parse().unwrap(), false).unwrap_err().code(), 2);
+        assert_eq!(
+            check_listen("--listen", "0.0.0.0:1".parse().unwrap(), false)
+                .unwrap_err()
+                .code(),
+            2
+        );
         assert!(check_listen("--listen", "0.0.0.0:1".parse().unwrap(), true).is_ok());
     }
 }

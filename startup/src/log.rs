@@ -22,7 +22,9 @@ pub enum LogFormat {
 pub fn init_logging(common: &Common) -> Result<()> {
     let filter = EnvFilter::try_new(&common.log)
         .map_err(|error| Failure::usage(format_args!("--log `{}` is no filter: {error}", common.log)))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match common.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

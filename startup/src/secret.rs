@@ -14,14 +14,23 @@ const SECRET_BYTES_MAX: u64 = 4096;
 /// group) may read it. The secret itself is never part of the line.
 pub fn read_secret(file: &Path) -> Result<String> {
     let fail = |why: &dyn std::fmt::Display, remedy: &str| {
-        Failure::usage(format_args!("could not use the secret file {}: {why}; {remedy}", file.display()))
+        Failure::usage(format_args!(
+            "could not use the secret file {}: {why}; {remedy}",
+            file.display()
+        ))
     };
     let metadata = fs::metadata(file).map_err(|error| fail(&error, "name an existing file"))?;
     if metadata.mode() & 0o007 != 0 {
-        return Err(fail(&"everybody on this machine may open it", "chmod 0600 it and replace the secret"));
+        return Err(fail(
+            &"everybody on this machine may open it",
+            "chmod 0600 it and replace the secret",
+        ));
     }
     if metadata.len() > SECRET_BYTES_MAX {
-        return Err(fail(&"it is longer than 4096 bytes", "write the secret alone into it"));
+        return Err(fail(
+            &"it is longer than 4096 bytes",
+            "write the secret alone into it",
+        ));
     }
     let text = fs::read_to_string(file).map_err(|error| fail(&error, "let this user read it"))?;
     let secret = text.trim();
@@ -29,7 +38,10 @@ pub fn read_secret(file: &Path) -> Result<String> {
         return Err(fail(&"it is empty", "write the secret into it"));
     }
     if secret.contains(char::is_whitespace) || secret.contains(char::is_control) {
-        return Err(fail(&"it holds blanks or control characters", "write the secret alone into it"));
+        return Err(fail(
+            &"it holds blanks or control characters",
+            "write the secret alone into it",
+        ));
     }
     Ok(secret.to_owned())
 }
