@@ -1,13 +1,16 @@
 //! `check`: what this kernel and these privileges allow, each line ok or missing with its remedy.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, path::Path, time::Duration};
 
 use procscope_startup::{Failure, Result};
 
 use crate::{
     btf::Btf,
-    host, offsets,
-    probes::{BTF_PATH, ProbeError, Probes, legacy_controller},
+    host,
+    observer::{ObserveError, Observer, Settings},
+    offsets,
+    probes::{BTF_PATH, ProbeError, legacy_controller},
+    scrub::Cmdline,
 };
 
 /// The inode of the first pid namespace's entry in /proc.
@@ -30,6 +33,7 @@ struct Line {
 /// # Errors
 /// Exit code 1 when the agent cannot run here.
 pub fn check(out: &mut impl Write) -> Result<()> {
+    let [programs, hidden] = programs();
     let lines = [
         kernel(),
         btf(),
@@ -37,7 +41,8 @@ pub fn check(out: &mut impl Write) -> Result<()> {
         bpf_capability(),
         perfmon_capability(),
         pid_namespace(),
-        programs(),
+        programs,
+        hidden,
     ];
     let mut missing = 0;
     for line in &lines {
@@ -196,17 +201,39 @@ fn pid_namespace() -> Line {
     }
 }
 
-fn programs() -> Line {
-    let cpus = host::cpu_list(Path::new("/sys/devices/system/cpu/possible")).map_or(1, |cpus| cpus.len());
-    let attached = Probes::attach(u32::try_from(cpus).unwrap_or(1));
-    Line {
-        ok: attached.is_ok(),
+/// Starts observing and stops again: the programs, and the processes that the kernel keeps from them.
+fn programs() -> [Line; 2] {
+    let settings = Settings {
+        host: "check".to_owned(),
+        interval: Duration::from_secs(1),
+        cmdline: Cmdline::Off,
+    };
+    let observer = Observer::start(settings);
+    let hidden = observer
+        .as_ref()
+        .ok()
+        .map(|observer| observer.hidden_processes().to_vec());
+    let programs = Line {
+        ok: observer.is_ok(),
         required: true,
         what: "kernel programs",
-        found: match attached {
-            Ok(_probes) => "loaded, attached and detached again".to_owned(),
-            Err(error) => explain(&error).to_string(),
+        found: match observer {
+            Ok(_observer) => "loaded, attached and detached again".to_owned(),
+            Err(ObserveError::Probe(error)) => explain(&error).to_string(),
+            Err(error) => error.to_string(),
         },
         remedy: "see the lines above",
-    }
+    };
+    let hidden = Line {
+        ok: hidden.as_ref().is_none_or(Vec::is_empty),
+        required: false,
+        what: "processes hidden from programs",
+        found: match hidden {
+            None => "not known".to_owned(),
+            Some(hidden) if hidden.is_empty() => "none".to_owned(),
+            Some(hidden) => format!("{hidden:?}"),
+        },
+        remedy: "a sandbox's own, perhaps: they are in no row, and what they use is in the audit's residual",
+    };
+    [programs, hidden]
 }

@@ -307,6 +307,12 @@ impl Fold {
         folded
     }
 
+    /// Whether a process of this number is known now.
+    #[must_use]
+    pub fn knows(&self, tgid: u32) -> bool {
+        self.processes.keys().any(|key| key.tgid == tgid)
+    }
+
     /// Processes known now.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -51,6 +51,12 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     let state = State::open(&config.state_dir)?;
     let mut observer = start(config.settings.clone())?;
+    if !observer.hidden_processes().is_empty() {
+        tracing::warn!(
+            pids = ?observer.hidden_processes(),
+            "this kernel hides processes from its programs; what they use shows as residual of the audit"
+        );
+    }
     let outbox = Arc::new(Outbox::new(Queue::new(queue::LEN_MAX, queue::BYTES_MAX)));
     let agent_id = state.agent_id.into_bytes();
     let epoch = new_epoch();

@@ -74,6 +74,7 @@ pub struct Observer {
     before: AuditReading,
     drops_before: [u64; DropReason::ALL.len()],
     events: u64,
+    hidden: Vec<u32>,
     next_drain_ns: u64,
 }
 
@@ -94,11 +95,17 @@ impl Observer {
         visit_every_cpu();
         let legacy_controller = probes::legacy_controller(Path::new("/sys/fs/cgroup"));
         let mut fold = Fold::new(attached_boottime_ns);
+        let shown_by_proc = host::processes();
         // Events from here on belong to what the first walk finds; those before it are its past.
         drain.events(|_event| {});
         fold.begin_walk();
         drain.walk(|task, _peak| fold.task(task, 0))?;
         fold.finish(clock::boottime_ns(), |_tid, _start| None);
+        let still_there = host::processes();
+        let hidden: Vec<u32> = shown_by_proc
+            .into_iter()
+            .filter(|pid| still_there.contains(pid) && !fold.knows(*pid))
+            .collect();
         let before = read_audit(&drain)?;
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
@@ -117,8 +124,16 @@ impl Observer {
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
             before,
             events: 0,
+            hidden,
             next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
         })
+    }
+
+    /// Processes that /proc showed at start and the kernel's programs did not: some sandboxes keep their own from
+    /// them. What they use is in no row, and so in the audit's residual.
+    #[must_use]
+    pub fn hidden_processes(&self) -> &[u32] {
+        &self.hidden
     }
 
     /// Waits for the end of the interval, emptying the ring buffer meanwhile. False: told to stop.
