@@ -13,9 +13,6 @@ use crate::{
     scrub::Cmdline,
 };
 
-/// The inode of the first pid namespace's entry in /proc.
-const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
-
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -187,17 +184,17 @@ fn perfmon_capability() -> Line {
 }
 
 fn pid_namespace() -> Line {
-    let link = fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
+    let other = host::other_pid_namespace();
     Line {
-        ok: link.as_deref().is_ok_and(|link| link == FIRST_PID_NAMESPACE),
-        required: false,
+        ok: matches!(other, Ok(None)),
+        required: true,
         what: "pid namespace",
-        found: match link {
-            Ok(link) if link == FIRST_PID_NAMESPACE => "the host's".to_owned(),
-            Ok(link) => format!("{link}, not the host's"),
+        found: match other {
+            Ok(None) => "the host's".to_owned(),
+            Ok(Some(other)) => format!("{other}, not the host's"),
             Err(error) => error.to_string(),
         },
-        remedy: "names of processes that were there before come from /proc: start the container with hostPID",
+        remedy: "start the container with hostPID (--pid=host)",
     }
 }
 

@@ -83,6 +83,18 @@ fn parse_cpu_list(text: &str) -> Option<Vec<u32>> {
     Some(cpus)
 }
 
+/// The inode of the first pid namespace's entry in /proc.
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// The pid namespace that this process is in, when it is not the host's; an error when /proc does not say.
+///
+/// # Errors
+/// When /proc is not in view.
+pub fn other_pid_namespace() -> io::Result<Option<String>> {
+    let link = fs::read_link("/proc/self/ns/pid")?.to_string_lossy().into_owned();
+    Ok((link != FIRST_PID_NAMESPACE).then_some(link))
+}
+
 /// Numbers of the processes that /proc shows.
 #[must_use]
 pub fn processes() -> Vec<u32> {

@@ -40,6 +40,9 @@ pub enum ObserveError {
     /// The kernel side could not be read.
     #[error(transparent)]
     Drain(#[from] DrainError),
+    /// Events would come from every process of the machine, the walk would find those of one container.
+    #[error("this is pid namespace {0}, not the host's: start the container with hostPID (--pid=host)")]
+    PidNamespace(String),
     /// The machine does not say something about itself.
     #[error("could not read {what}")]
     Host {
@@ -85,6 +88,9 @@ impl Observer {
     /// When the kernel refuses, or the machine does not say what it is.
     pub fn start(settings: Settings) -> Result<Self, ObserveError> {
         let host = |what| move |source| ObserveError::Host { what, source };
+        if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
+            return Err(ObserveError::PidNamespace(other));
+        }
         let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
         let slots = possible.iter().max().map_or(1, |last| last + 1);
         let boot_id = host::boot_id().map_err(host("the boot id"))?;

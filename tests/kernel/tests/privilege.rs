@@ -104,6 +104,11 @@ fn without_kernel_types_it_says_so() -> Result<()> {
 }
 
 #[test]
+fn in_a_pid_namespace_of_its_own_it_refuses_to_mix_numbers() -> Result<()> {
+    check_refused("unshare -pf --mount-proc AGENT sample", &["hostPID"])
+}
+
+#[test]
 fn the_two_capabilities_are_enough() -> Result<()> {
     let _alone = alone();
     let before = programs()?;
