@@ -74,6 +74,9 @@ pub struct RunArgs {
     /// Folder that keeps the agent's identity [default: /var/lib/procscope-agent]
     #[arg(long, value_name = "DIR", env = "PROCSCOPE_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Send the token in the clear to a collector on another machine
+    #[arg(long, env = "PROCSCOPE_AGENT_INSECURE")]
+    pub insecure: bool,
     /// End when the process that started this one ends
     #[arg(long)]
     pub die_with_parent: bool,
@@ -113,6 +116,7 @@ pub struct File {
     collector: Option<String>,
     token_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    insecure: Option<bool>,
 }
 
 /// What `run` needs.
@@ -198,6 +202,13 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
                 escape(url.as_bytes())
             ))
         })?;
+    let insecure = args.insecure || file.insecure.unwrap_or(false);
+    if !insecure && !uri.host().is_some_and(is_loopback) {
+        return Err(Failure::usage(format_args!(
+            "collector {uri} is on another machine and the token would go there in the clear: allow it with \
+             --insecure"
+        )));
+    }
     let Some(token_file) = args.token_file.as_ref().or(file.token_file.as_ref()) else {
         return Err(Failure::usage(
             "no token for the collector: name the file that holds it with --token-file \
@@ -223,6 +234,15 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
             .unwrap_or_else(|| PathBuf::from("/var/lib/procscope-agent")),
         die_with_parent: args.die_with_parent,
     })
+}
+
+/// Whether a host of a URL is this machine, whatever a name server says.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -275,6 +295,36 @@ mod tests {
             ("option", Duration::from_secs(5))
         );
         assert_eq!(settings.cmdline, Cmdline::Off);
+    }
+
+    #[test]
+    fn the_token_goes_in_the_clear_to_this_machine_only() {
+        for (url, allowed) in [
+            ("http://127.0.0.1:7400", true),
+            ("http://[::1]:7400", true),
+            ("http://localhost:7400", true),
+            ("http://10.1.1.1:7400", false),
+            ("http://localhost.example:7400", false),
+        ] {
+            let args = |insecure| RunArgs {
+                collector: Some(url.into()),
+                insecure,
+                ..RunArgs::default()
+            };
+            // What is refused next is the missing token.
+            let says = |insecure| {
+                run_config(&args(insecure), &File::default())
+                    .unwrap_err()
+                    .to_string()
+            };
+            assert_eq!(
+                says(false).contains("--token-file"),
+                allowed,
+                "{url}: {}",
+                says(false)
+            );
+            assert!(says(true).contains("--token-file"), "{url}: {}", says(true));
+        }
     }
 
     #[test]

@@ -60,15 +60,19 @@ pub fn command_line(arguments: &[u8], mode: Cmdline) -> String {
         Cmdline::Full => arguments.collect::<Vec<_>>().join(" "),
         Cmdline::Scrubbed => {
             let mut shown = Vec::new();
-            let mut value_is_secret = false;
+            let mut next = Next::Ordinary;
             for (n, argument) in arguments.enumerate() {
-                let scrubbed = if n == 0 {
-                    argument
-                } else if std::mem::take(&mut value_is_secret) && !argument.starts_with("--") {
-                    HIDDEN.to_owned()
-                } else {
-                    value_is_secret = announces_secret(&argument);
-                    scrub(&argument)
+                let scrubbed = match std::mem::take(&mut next) {
+                    _ if n == 0 => argument,
+                    Next::Secret if !argument.starts_with("--") => HIDDEN.to_owned(),
+                    Next::UserAndSecret if argument.contains(':') => {
+                        let user = argument.split(':').next().unwrap_or_default();
+                        format!("{user}:{HIDDEN}")
+                    }
+                    _ => {
+                        next = announces(&argument);
+                        scrub(&argument)
+                    }
                 };
                 shown.push(scrubbed);
             }
@@ -77,56 +81,113 @@ pub fn command_line(arguments: &[u8], mode: Cmdline) -> String {
     }
 }
 
-/// `--password` and `-p`: the next argument is the secret.
-fn announces_secret(argument: &str) -> bool {
+/// What an argument says of the next one.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Next {
+    #[default]
+    Ordinary,
+    /// `--password` and `-p`.
+    Secret,
+    /// `-u USER:SECRET`, and `-u USER` of others.
+    UserAndSecret,
+}
+
+fn announces(argument: &str) -> Next {
     let Some(name) = argument.strip_prefix('-') else {
-        return argument.eq_ignore_ascii_case("bearer");
+        return if argument.eq_ignore_ascii_case("bearer") {
+            Next::Secret
+        } else {
+            Next::Ordinary
+        };
     };
-    !argument.contains('=') && (name == "p" || is_secret_name(name))
+    match name {
+        "u" | "-user" => Next::UserAndSecret,
+        "p" | "P" | "passin" | "passout" => Next::Secret,
+        _ if !name.contains('=') && is_secret_name(name) => Next::Secret,
+        _ => Next::Ordinary,
+    }
 }
 
 fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
+    name.ends_with("pass") || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 /// One argument without its secrets.
 fn scrub(argument: &str) -> String {
-    // A header or a sentence in one argument: each word may hold one.
-    if argument.contains(char::is_whitespace) {
+    // A header, a query, a connection string: each part may hold one. What divides them stays.
+    if argument.contains(DIVIDERS) {
         let mut hide_rest = false;
-        return argument
-            .split(char::is_whitespace)
-            .map(|word| {
-                if hide_rest && !word.is_empty() {
-                    return HIDDEN.to_owned();
-                }
+        let mut shown = String::with_capacity(argument.len());
+        for part in argument.split_inclusive(DIVIDERS) {
+            let word = part.trim_end_matches(DIVIDERS);
+            let divider = &part[word.len()..];
+            if hide_rest && !word.is_empty() {
+                shown.push_str(HIDDEN);
+            } else {
                 let name = word.trim_end_matches([':', '=']);
-                hide_rest = word.eq_ignore_ascii_case("bearer")
-                    || word.eq_ignore_ascii_case("basic")
-                    || (name.len() < word.len() && is_secret_name(name));
-                scrub(word)
-            })
-            .collect::<Vec<_>>()
-            .join(" ");
+                // `Authorization: Bearer X` goes on to the end of its line; other parts stand alone.
+                hide_rest = divider.contains(char::is_whitespace)
+                    && (word.eq_ignore_ascii_case("bearer")
+                        || word.eq_ignore_ascii_case("basic")
+                        || (name.len() < word.len() && is_secret_name(name)));
+                shown.push_str(&scrub_word(word));
+            }
+            shown.push_str(divider);
+        }
+        return shown;
     }
-    if let Some((name, value)) = argument.split_once(['=', ':'])
-        && !value.is_empty()
-        && !value.starts_with("//")
-        && is_secret_name(name)
-    {
-        let separator = &argument[name.len()..=name.len()];
-        return format!("{name}{separator}{HIDDEN}");
+    scrub_word(argument)
+}
+
+/// What divides parts of one argument that each may be `name=value`.
+const DIVIDERS: [char; 7] = [' ', '\t', '\n', '?', '&', ';', ','];
+
+/// One part without its secret.
+fn scrub_word(word: &str) -> String {
+    let word = &hide_userinfo(word);
+    for separator in ['=', ':'] {
+        if let Some((name, value)) = word.split_once(separator)
+            && !value.is_empty()
+            && !value.starts_with("//")
+            && is_secret_name(name)
+        {
+            return format!("{name}{separator}{HIDDEN}");
+        }
     }
-    // mysql's -pSECRET.
-    if argument.len() > 2
-        && argument.starts_with("-p")
-        && !argument[2..].starts_with(|c: char| c.is_ascii_digit())
+    // mysql's -pSECRET, but not -passin and its like, which are options of their own.
+    if let Some(rest) = word.strip_prefix("-p")
+        && !rest.is_empty()
+        && !rest.starts_with(|c: char| c.is_ascii_digit())
+        && !rest.starts_with("ass")
     {
         return format!("-p{HIDDEN}");
     }
-    hide_blobs(&hide_userinfo(argument))
+    // curl's -uUSER:SECRET.
+    if let Some((user, _secret)) = word.strip_prefix("-u").and_then(|rest| rest.split_once(':')) {
+        return format!("-u{user}:{HIDDEN}");
+    }
+    let value_start = word.find('=').map_or(0, |equals| equals + 1);
+    if KEY_PREFIXES
+        .iter()
+        .any(|prefix| word[value_start..].starts_with(prefix))
+    {
+        return format!("{}{HIDDEN}", &word[..value_start]);
+    }
+    hide_blobs(word)
 }
+
+/// How well-known services begin their keys.
+const KEY_PREFIXES: [&str; 8] = [
+    "eyJ",
+    "AKIA",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+];
 
 /// `scheme://user:password@host` keeps the user only.
 fn hide_userinfo(argument: &str) -> String {
@@ -203,6 +264,24 @@ mod tests {
             "curl -H Authorization: ******** ********",
         );
         check(&["x", "0123456789abcdef0123456789abcdef"], "x ********");
+        check(
+            &["curl", "https://h/?access_token=S&x=1"],
+            "curl https://h/?access_token=********&x=1",
+        );
+        check(&["curl", "-u", "user:S"], "curl -u user:********");
+        check(&["curl", "-uroot:S"], "curl -uroot:********");
+        check(&["keytool", "-storepass", "S"], "keytool -storepass ********");
+        check(&["redis", "--requirepass", "S"], "redis --requirepass ********");
+        check(
+            &["openssl", "-passin", "pass:S", "-in", "f"],
+            "openssl -passin ******** -in f",
+        );
+        check(
+            &["x", "--connection-string", "Server=x;Pwd=S;"],
+            "x --connection-string Server=x;Pwd=********;",
+        );
+        check(&["x", "AKIAIOSFODNN7EXAMPLE"], "x ********");
+        check(&["x", "--jwt=eyJhbGciOi.eyJzdWIi.c2ln"], "x --jwt=********");
     }
 
     #[test]

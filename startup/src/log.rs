@@ -24,7 +24,9 @@ pub fn init_logging(common: &Common) -> Result<()> {
         .map_err(|error| Failure::usage(format_args!("--log `{}` is no filter: {error}", common.log)))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A log that cannot be written (a full disk, a closed pipe) must not end what is logged about.
+        .log_internal_errors(false);
     let started = match common.log_format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

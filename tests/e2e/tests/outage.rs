@@ -179,6 +179,51 @@ fn what_is_wrongly_set_up_says_so_in_one_line() -> Result<()> {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_ends_nothing() -> Result<()> {
+    let _alone = alone();
+    let mut stack = Stack::new()?;
+    stack.start_engine()?;
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut collector = Command::new(binary("procscope-collector")?);
+    collector.args(["run", "--listen", &format!("127.0.0.1:{}", free_port()?)]);
+    collector.args(["--http-listen", &format!("127.0.0.1:{}", free_port()?)]);
+    collector.args([
+        "--store-url",
+        "http://127.0.0.1:9",
+        "--store-password-file",
+        &stack.path("password"),
+    ]);
+    collector.args(["--ingest-token-file", &stack.path("token")]);
+    let mut agent = Command::new(binary("procscope-agent")?);
+    agent.args([
+        "run",
+        "--token-file",
+        &stack.path("token"),
+        "--state-dir",
+        &stack.path("agent"),
+    ]);
+    agent.args(["--collector", "http://127.0.0.1:9"]);
+    for mut command in [collector, agent] {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(full()?)
+            .spawn()?;
+        // Both have something to say at once: the store, or the collector, is not there.
+        std::thread::sleep(Duration::from_secs(2));
+        let ended = child.try_wait()?;
+        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
+        unsafe { libc::kill(child.id().cast_signed(), libc::SIGTERM) };
+        let status = child.wait()?;
+        ensure!(
+            ended.is_none() && status.code() == Some(0),
+            "{command:?}: {ended:?}, then {status:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn two_agents_with_one_state_folder_are_refused() -> Result<()> {
     let _alone = alone();
     let mut stack = Stack::new()?;

@@ -142,9 +142,13 @@ impl Parts {
                 .try_wait()
                 .with_context(|| format!("look after the {}", part.name))?
             {
-                let said = last_error(&part.log);
+                let said = match last_error(&part.log) {
+                    // Who was killed had nothing to say about it.
+                    said if said.contains("rror") => format!(": {said}"),
+                    _ => String::new(),
+                };
                 bail!(
-                    "the {} stopped by itself ({status}): {said} (log: {})",
+                    "the {} stopped by itself ({status}){said} (log: {})",
                     part.name,
                     part.log.display()
                 );

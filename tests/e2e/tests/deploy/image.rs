@@ -213,6 +213,7 @@ fn the_image_finds_its_collector_by_name() {
             ])
             .arg("--state-dir=/var/lib/procscope-agent")
             .arg(format!("--collector=http://procscope-collector:{port}"))
+            .arg("--insecure")
             .stdout(Stdio::null()),
     );
     let (mut stream, _) = wait_for("the agent to call", Duration::from_mins(1), || {
