@@ -1,6 +1,7 @@
 -- One process, or all processes of one name on one host, over time: a row for each step of which something is known.
 -- An interval that spans two steps is divided between them by time, so that the steps add up to what was measured and
 -- no step seems empty because a drain came a moment late.
+-- A snapshot counts once its row in host_samples exists: that is written last, and until then its time is not observed.
 -- `known` says whether the host was observed, `seen` whether the process had a row.
 WITH
     {step_ms:Int64} * 1000000 AS step_ns,
@@ -44,6 +45,14 @@ WITH
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
             AND host = {host:String}
+            AND toUnixTimestamp64Milli(s.time) IN
+            (
+                SELECT toUnixTimestamp64Milli(h.time)
+                FROM host_samples AS h
+                WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+                    AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+                    AND host = {host:String}
+            )
             AND (empty({process_id:String}) OR process_id = toUUIDOrZero({process_id:String}))
             AND (empty({name:String}) OR s.name = {name:String})
         GROUP BY instant

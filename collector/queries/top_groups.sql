@@ -5,6 +5,8 @@
 -- Of commands, which are many, first the winners by the one figure that ranks, without instants, and then everything
 -- else for these few. A rank by peak needs the instants of all.
 -- Memory of members that have none (kernel threads) stays NULL when all are such.
+-- A snapshot counts once its row in host_samples exists: that is written last, and until then its time is not observed.
+-- Host and time as one number name it: on 14 M rows a fifth more CPU, where (epoch, seq) takes up to three times as long.
 WITH observed AS
 (
     SELECT host, sum(interval_ns) AS observed_ns, max(h.time) AS newest
@@ -13,6 +15,14 @@ WITH observed AS
         AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
     GROUP BY host
+),
+complete AS
+(
+    SELECT cityHash64(h.host) + toUnixTimestamp64Milli(h.time) AS snapshot
+    FROM host_samples AS h
+    WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+        AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
 ),
 winners AS
 (
@@ -39,6 +49,7 @@ winners AS
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
             AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+            AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
             AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
             AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
             AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
@@ -80,6 +91,7 @@ instants AS
     WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
         AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
         AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+        AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
         AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
         AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
         AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
