@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// Print JSON: one object, integers of nanoseconds and bytes, null for what is not known
+    /// Print JSON: one object, exact figures in the units of their names, null for what is not known
     #[arg(long, global = true, conflicts_with = "csv")]
     pub json: bool,
     /// Print CSV; a text that a spreadsheet would run as a formula gets an apostrophe in front

@@ -105,6 +105,10 @@ pub(crate) fn run(place: &Place, args: &RunArgs) -> Result<()> {
     }
     let mut parts = Parts::new(&data.join("logs"), stop)?;
     let outcome = start_and_show(place, args, &data, &ready.library, &mut parts);
+    if outcome.is_err() {
+        // What waits for a part that is gone takes seconds to stop; why comes with the last line.
+        eprintln!("xtask: stopping the other parts");
+    }
     let stopped = parts.stop();
     outcome.and(stopped)
 }
