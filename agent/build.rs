@@ -67,9 +67,9 @@ fn build() -> Result<(), String> {
 fn compile(workspace: &Path, out_dir: &Path, toolchain: &Toolchain) -> Result<(), String> {
     let target_arch =
         env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| format!("CARGO_CFG_TARGET_ARCH: {error}"))?;
-    // `target/debug/build/procscope-agent-…/out` → `target/debug/agent-ebpf`: whichever features and profile of the
-    // agent ask, the object is compiled once.
-    let target_dir = out_dir.ancestors().nth(3).unwrap_or(out_dir).join("agent-ebpf");
+    // One folder for all profiles and targets of the agent: the object is the same, and is compiled once. The
+    // other cargo locks it.
+    let target_dir = workspace.join("target/agent-ebpf");
     let flags = [
         format!("-Clinker={}", toolchain.bpf_linker.display()),
         "-Clink-arg=--btf".to_owned(),

@@ -52,6 +52,7 @@ fn check_hog(threads: u64) -> Result<()> {
     let mut first = None;
     let deadline = Instant::now() + Duration::from_mins(2);
     let mut checked = 0;
+    let mut next_question = Instant::now();
     while first.is_none() || checked < 3 {
         ensure!(
             Instant::now() < deadline,
@@ -59,9 +60,15 @@ fn check_hog(threads: u64) -> Result<()> {
         );
         clock.push((now_ms(), process_clock_ns(pid)?));
         let used = clock.last().map_or(0, |(_, used)| *used);
-        if used > 5_000_000_000 * threads && first.is_none() {
+        if used > 6_000_000_000 * threads && first.is_none() {
             first = Some(stack.json("top --once")?["processes"][0].clone());
         }
+        // Questions are rare, so that answering them is not what uses most.
+        if Instant::now() < next_question {
+            rest();
+            continue;
+        }
+        next_question = Instant::now() + Duration::from_secs(1);
         if let Some(row) = row(&stack, pid, "")? {
             let at = time_ms(&row["last_time"])?;
             let stored = row["cpu_time_ns"].as_u64().context("cpu_time_ns")?;

@@ -6,7 +6,6 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -103,24 +102,9 @@ pub(crate) fn pipe(command: &mut Command, input: &str) -> String {
     String::from_utf8(output.stdout).expect("read its output as UTF-8")
 }
 
-/// A program of the workspace, built once for this run of the tests.
+/// A program of the workspace, beside this test's own.
 pub(crate) fn program(package: &str) -> PathBuf {
-    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut built = BUILT.lock().unwrap();
-    // target/debug/deps/deploy-0123456789abcdef stands two folders below the programs' own folder.
-    let folder = env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    if !built.contains(package) {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .current_dir(root())
-            .args(["build", "--quiet", "--package", package]);
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        run(&mut cargo);
-        built.insert(package.to_owned());
-    }
-    folder.join(package)
+    procscope_tests_e2e::binary(package).unwrap()
 }
 
 /// Checks that a program knows every option and variable that a manifest or unit gives it.
