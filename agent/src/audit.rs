@@ -14,6 +14,9 @@ pub struct AuditReading {
     pub raw_ns: u64,
     /// Idle time of each CPU that is online.
     pub idle: BTreeMap<u32, CpuIdle>,
+    /// Every switch is seen. False where the kernel hides processes from its programs: a CPU that goes idle after
+    /// one of them is not seen to, and idle time is what /proc/stat says.
+    pub sees_all: bool,
     /// What /proc/stat says; `None`: it could not be read.
     pub times: Option<CpuTimes>,
 }
@@ -56,6 +59,8 @@ pub fn audit(
     let times = before.times.zip(after.times);
     let rise =
         |field: fn(&CpuTimes) -> u64| times.map(|(then, now)| field(&now).saturating_sub(field(&then)));
+    let told_idle_ns = rise(|times| times.idle_ns.saturating_add(times.iowait_ns));
+    let idle_all_ns = told_idle_ns.filter(|_| !after.sees_all).unwrap_or(idle_all_ns);
     let iowait_ns = rise(|times| times.iowait_ns).map(|ns| ns.min(idle_all_ns));
     let irq_ns = rise(|times| times.irq_ns).filter(|_| accounting.interrupts);
     let softirq_ns = rise(|times| times.softirq_ns).filter(|_| accounting.interrupts);
@@ -104,7 +109,9 @@ mod tests {
         AuditReading {
             raw_ns,
             idle: idle.collect(),
+            sees_all: true,
             times: Some(CpuTimes {
+                idle_ns: 900,
                 iowait_ns,
                 irq_ns: 5,
                 softirq_ns: 5,
@@ -130,6 +137,26 @@ mod tests {
             (None, None, true)
         );
         assert_eq!(audit.residual_ns, 0);
+    }
+
+    #[test]
+    fn where_switches_are_hidden_idle_time_is_what_proc_says() {
+        let before = reading(0, &[(0, true)], 0);
+        let mut after = reading(1000, &[(0, true)], 100);
+        after.sees_all = false;
+        after.times = after.times.map(|times| CpuTimes {
+            idle_ns: times.idle_ns + 700,
+            ..times
+        });
+        let used = Used {
+            process_ns: 150,
+            ..Used::default()
+        };
+        let audit = audit(&before, &after, used, HIDDEN);
+        assert_eq!(
+            (audit.idle_ns, audit.iowait_ns, audit.residual_ns),
+            (700, Some(100), 50)
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{fs, io, path::Path};
 /// Time that the kernel accounts outside of tasks, summed over CPUs, in nanoseconds since boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTimes {
+    /// Idle, without iowait.
+    pub idle_ns: u64,
     /// Idle while a task waited for a disk.
     pub iowait_ns: u64,
     /// Hard interrupts.
@@ -34,6 +36,7 @@ fn parse_cpu_times(text: &str, ticks_per_second: u64) -> Option<CpuTimes> {
         .collect();
     let field = |n: usize| fields.get(n).map(|ticks| ticks.saturating_mul(tick_ns));
     Some(CpuTimes {
+        idle_ns: field(3)?,
         iowait_ns: field(4)?,
         irq_ns: field(5)?,
         softirq_ns: field(6)?,
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(
             times,
             CpuTimes {
+                idle_ns: 40_000_000,
                 iowait_ns: 50_000_000,
                 irq_ns: 60_000_000,
                 softirq_ns: 70_000_000,

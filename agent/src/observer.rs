@@ -112,7 +112,7 @@ impl Observer {
             .into_iter()
             .filter(|pid| still_there.contains(pid) && !fold.knows(*pid))
             .collect();
-        let before = read_audit(&drain)?;
+        let before = read_audit(&drain, hidden.is_empty())?;
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             identities: Identities::new(
@@ -177,7 +177,7 @@ impl Observer {
             wall_ns: clock::wall_ns(),
             boottime_ns: clock::boottime_ns(),
         };
-        let reading = read_audit(&self.drain)?;
+        let reading = read_audit(&self.drain, self.hidden.is_empty())?;
         self.fold.begin_walk();
         let fold = &mut self.fold;
         self.drain.walk(|task, peak| fold.task(task, peak))?;
@@ -291,7 +291,7 @@ fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> 
 }
 
 /// Idle time of every CPU that is online, closed now, and what /proc/stat says.
-fn read_audit(drain: &Drain) -> Result<AuditReading, ObserveError> {
+fn read_audit(drain: &Drain, sees_all: bool) -> Result<AuditReading, ObserveError> {
     let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
         what: "the CPUs that are online",
         source,
@@ -305,6 +305,7 @@ fn read_audit(drain: &Drain) -> Result<AuditReading, ObserveError> {
     Ok(AuditReading {
         raw_ns,
         idle,
+        sees_all,
         times: host::cpu_times(),
     })
 }
