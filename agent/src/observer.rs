@@ -13,7 +13,7 @@ use procscope_proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    audit::{AuditReading, Used, audit},
+    audit::{AuditReading, IdleBooks, Used, audit},
     clock,
     drain::{Drain, DrainError, Event},
     fold::Fold,
@@ -78,6 +78,7 @@ pub struct Observer {
     drops_before: [u64; DropReason::ALL.len()],
     events: u64,
     hidden: Vec<u32>,
+    books: IdleBooks,
     next_drain_ns: u64,
 }
 
@@ -131,6 +132,7 @@ impl Observer {
             before,
             events: 0,
             hidden,
+            books: IdleBooks::default(),
             next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
         })
     }
@@ -202,7 +204,13 @@ impl Observer {
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
         let used = used(&told.samples, &losses, folded.torn_reads);
-        let audit = audit(&self.before, &reading, used, self.drain.time_accounting());
+        let audit = audit(
+            &mut self.books,
+            &self.before,
+            &reading,
+            used,
+            self.drain.time_accounting(),
+        );
         let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
         let (memory_total_bytes, memory_available_bytes) = host::memory();
         let own = told
