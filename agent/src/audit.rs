@@ -37,6 +37,7 @@ pub struct Used {
 /// Idle time by two counts, each of which can only miss some: unseen switches here, interrupts there. The greater
 /// sum is nearer to the truth; sums, so that the coarse steps of /proc/stat do not add up.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_field_names, reason = "a unit is part of every name")]
 pub struct IdleBooks {
     seen_ns: u64,
     told_ns: u64,
