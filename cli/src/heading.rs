@@ -40,8 +40,13 @@ pub(crate) fn lines(
 /// The same from parts of one's own.
 pub(crate) fn about(parts: &[String], coverage: Option<&Coverage>, width: usize) -> Vec<String> {
     let mut lines = wrap(parts, width);
-    lines.extend(lost(coverage).map(|line| text::fit(&line, width)));
+    lines.extend(lost_lines(coverage, width));
     lines
+}
+
+/// What was not observed and what was lost, in lines of their own; none when nothing was.
+pub(crate) fn lost_lines(coverage: Option<&Coverage>, width: usize) -> Vec<String> {
+    wrap(&lost(coverage), width)
 }
 
 /// `2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s)`.
@@ -87,26 +92,26 @@ fn is_complete(coverage: &Coverage) -> bool {
     coverage.total_host_seconds > 0.0 && missing <= CLOCK_SECONDS + coverage.total_host_seconds * CLOCK_SLEW
 }
 
-/// What was not seen and what was lost; `None` when nothing was.
-pub(crate) fn lost(coverage: Option<&Coverage>) -> Option<String> {
-    let coverage = coverage?;
+/// What was not observed and what was lost, a part each.
+pub(crate) fn lost(coverage: Option<&Coverage>) -> Vec<String> {
+    let Some(coverage) = coverage else {
+        return Vec::new();
+    };
     let mut parts = Vec::new();
-    if !is_complete(coverage) {
-        let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
+    let missing = coverage.total_host_seconds - coverage.observed_host_seconds;
+    // Where no host was there to observe, nothing was missed.
+    if missing > 0.0 && !is_complete(coverage) {
         parts.push(format!(
-            "not seen: {} of {} host time",
-            units::seconds(missing.max(0.0)),
+            "coverage {}: {} of {} of host time was not observed",
+            share(coverage),
+            units::seconds(missing),
             units::seconds(coverage.total_host_seconds)
         ));
     }
     if !coverage.losses.is_empty() {
         parts.push(format!("lost: {}", name_losses(&coverage.losses)));
     }
-    if parts.is_empty() {
-        None
-    } else {
-        Some(parts.join("; "))
-    }
+    parts
 }
 
 /// `map_full 12, queue_full 3`.
@@ -207,7 +212,7 @@ mod tests {
             120,
             &[
                 "top · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · host vm · coverage 90.0 % (ebpf)",
-                "not seen: 1.00 s of 10.0 s host time; lost: map_full 1,200, evil\\x1b[0m 1",
+                "coverage 90.0 %: 1.00 s of 10.0 s of host time was not observed · lost: map_full 1,200, evil\\x1b[0m 1",
             ],
         );
     }
@@ -217,8 +222,9 @@ mod tests {
         let words = |share| coverage_words(Some(&coverage(share, &[])));
         assert_eq!(words(0.999_5), "coverage 100 % (ebpf)");
         assert_eq!(words(0.998), "coverage 99.8 % (ebpf)");
-        assert_eq!(lost(Some(&coverage(0.999_5, &[]))), None);
+        assert!(lost(Some(&coverage(0.999_5, &[]))).is_empty());
         assert_eq!(coverage_words(Some(&Coverage::default())), "coverage 0.0 %");
+        assert!(lost(Some(&Coverage::default())).is_empty());
     }
 
     #[test]
@@ -230,6 +236,16 @@ mod tests {
                 "top",
                 "2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s)",
                 "host vm · coverage 100 % (ebpf)",
+            ],
+        );
+        check(
+            &coverage(0.9, &[("map_full", 1)]),
+            70,
+            &[
+                "top · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · host vm",
+                "coverage 90.0 % (ebpf)",
+                "coverage 90.0 %: 1.00 s of 10.0 s of host time was not observed",
+                "lost: map_full 1",
             ],
         );
     }

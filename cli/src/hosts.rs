@@ -90,8 +90,9 @@ fn page(response: &ListHostsResponse, now: Timestamp, width: usize) -> Page {
                 host.agents
             ));
         }
-        if let Some(lost) = heading::lost(host.coverage.as_ref()) {
-            notes.push(format!("{name}: {lost}"));
+        let lost = heading::lost(host.coverage.as_ref());
+        if !lost.is_empty() {
+            notes.push(format!("{name}: {}", lost.join("; ")));
         }
     }
     if response.hosts.is_empty() {

@@ -90,7 +90,7 @@ fn head(state: &State, area: Rect) -> Vec<Line<'static>> {
         let (range, coverage) = (seen.top.range.as_ref(), seen.top.coverage.as_ref());
         let hosts = seen_hosts(seen);
         let all = heading::lines("procscope top", range, &hosts, coverage, width);
-        let lost = usize::from(heading::lost(coverage).is_some());
+        let lost = heading::lost_lines(coverage, width).len();
         let first_lost = all.len() - lost;
         lines.extend(all.into_iter().enumerate().map(|(index, line)| {
             Line::styled(

@@ -63,7 +63,7 @@ fn csv(collector: &Collector, arguments: &[&str]) -> Vec<std::collections::BTree
 fn top_prints_an_aligned_table_under_what_it_covers() {
     let expected = "\
 top by CPU per process · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · 2 hosts · coverage 95.0 % (ebpf)
-not seen: 1.00 s of 20.0 s host time; lost: map_full 7
+coverage 95.0 %: 1.00 s of 20.0 s of host time was not observed · lost: map_full 7
   PID  USER     CPU%    CPU-TIME       RSS      PEAK  THR  WAIT%  NAME                  COMMAND
   101  33       80.0  213503d23h  12.5 MiB  16.0 MiB    2    5.0  nginx                 nginx --all
   102  33       20.0  213503d23h  12.5 MiB  16.0 MiB    2    5.0  =evil\\x1b[2J\\x07\\x0…  =evil\\x1b[2J\\x07\\x0a\\u{202e}\\x9…
