@@ -140,7 +140,10 @@ pub(crate) fn explain(server: &str, status: &Status) -> Failure {
             "the collector at {server} does not know this question: {said}; it may be older than this client, or \
              the address another service's"
         )),
-        Code::NotFound => Failure::failed(format_args!("the collector at {server} found nothing: {said}")),
+        // What is not there is an answer, not a failure of the collector.
+        Code::NotFound => Failure::failed(format_args!(
+            "{said} (asked the collector at {server}); see `procscope hosts`, or ask for longer with --since"
+        )),
         Code::DeadlineExceeded | Code::Cancelled => Failure::failed(format_args!(
             "the collector at {server} did not answer within {} s: {said}; ask for a shorter range with --since",
             DEADLINE.as_secs()
@@ -198,6 +201,12 @@ mod tests {
         check(&Status::unavailable("store"), 1, "store");
         check(&Status::unimplemented(""), 1, "older");
         check(&Status::internal("x"), 1, "log");
+        assert_eq!(
+            explain("http://h:1", &Status::not_found("no host `a` is known")).to_string(),
+            "no host `a` is known (asked the collector at http://h:1); see `procscope hosts`, or ask for longer \
+             with --since"
+        );
+        check(&Status::not_found(""), 1, "NotFound");
     }
 
     #[test]

@@ -243,6 +243,9 @@ impl QueryService for Memory {
         if request.get_ref().process_id == "nosuch" {
             return Err(Status::not_found("no process of this id"));
         }
+        if request.get_ref().host == "nosuch" {
+            return Err(Status::not_found("no host `nosuch` is known"));
+        }
         self.note(request, |asked| &mut asked.history);
         let point = |seconds, cpu: Option<f64>| HistoryPoint {
             time: Some(at(seconds)),

@@ -269,6 +269,11 @@ fn a_history_needs_one_host_and_says_which_there_are() {
     );
     let line = failure(&collector.run(&["history", "--process-id", "nosuch"]), 1);
     assert!(line.contains("no process of this id"), "{line}");
+    let line = failure(&collector.run(&["history", "nginx", "--host", "nosuch"]), 1);
+    assert!(
+        line.starts_with("procscope: error: no host `nosuch` is known (asked the collector at http://"),
+        "{line}"
+    );
     good(&collector, &["history", "--process-id", "id-101", "--step", "5s"]);
     assert_eq!(collector.asked.lock().unwrap().history[0].step_ms, 5_000);
 }
