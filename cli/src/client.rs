@@ -3,10 +3,10 @@
 use std::{error::Error as _, time::Duration};
 
 use procscope_proto::v1::{
-    GetAuditRequest, GetAuditResponse, GetProcessHistoryRequest, GetProcessHistoryResponse,
+    GetAuditRequest, GetAuditResponse, GetProcessHistoryRequest, GetProcessHistoryResponse, Host,
     ListGroupsRequest, ListGroupsResponse, ListHostsRequest, ListHostsResponse, ListProcessExitsRequest,
-    ListProcessExitsResponse, ListTopProcessesRequest, ListTopProcessesResponse, WatchTopProcessesRequest,
-    WatchTopProcessesResponse, query_service_client::QueryServiceClient,
+    ListProcessExitsResponse, ListTopProcessesRequest, ListTopProcessesResponse, TimeRange,
+    WatchTopProcessesRequest, WatchTopProcessesResponse, query_service_client::QueryServiceClient,
 };
 use procscope_startup::{Failure, Result};
 use tonic::{
@@ -15,7 +15,10 @@ use tonic::{
     transport::{self, Channel},
 };
 
-use crate::{config::Settings, text};
+use crate::{
+    config::{Format, Settings},
+    text,
+};
 
 /// A question over a year of a large fleet takes seconds; one that takes longer is not answered by waiting.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -95,6 +98,22 @@ impl Client {
     pub(crate) async fn hosts(&mut self, message: ListHostsRequest) -> Result<ListHostsResponse> {
         let request = self.request(message);
         self.answer(self.inner.clone().list_hosts(request).await)
+    }
+
+    /// The hosts that an answer is about, for its heading: those with something in its range, whether or not they
+    /// have a row. None where nobody reads a heading, or where the collector does not say: the answer is worth
+    /// showing without them.
+    pub(crate) async fn hosts_within(&mut self, range: Option<TimeRange>) -> Vec<Host> {
+        if self.settings.format != Format::Table {
+            return Vec::new();
+        }
+        let mut hosts = self
+            .hosts(ListHostsRequest { range })
+            .await
+            .map_or_else(|_unknown| Vec::new(), |response| response.hosts);
+        let asked = &self.settings.hosts;
+        hosts.retain(|host| asked.is_empty() || asked.contains(&host.host));
+        hosts
     }
 
     /// Asks where the CPU time went.

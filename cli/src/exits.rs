@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use procscope_proto::v1::{ExitedProcess, ListProcessExitsRequest, ListProcessExitsResponse};
+use procscope_proto::v1::{ExitedProcess, Host, ListProcessExitsRequest, ListProcessExitsResponse};
 use procscope_startup::Result;
 
 use crate::{
@@ -57,10 +57,11 @@ pub(crate) async fn run(exits: &Exits, settings: &Settings) -> Result<()> {
         all.next_page_token = page.next_page_token;
     }
     all.exits.truncate(wanted);
+    let hosts = client.hosts_within(all.range).await;
     output::print(
         settings.format,
         || answer(&all),
-        |width| page(exits, settings, &all, width),
+        |width| page(exits, &all, &hosts, width),
     )
 }
 
@@ -81,7 +82,7 @@ fn answer(response: &ListProcessExitsResponse) -> Answer {
     }
 }
 
-fn page(exits: &Exits, settings: &Settings, response: &ListProcessExitsResponse, width: usize) -> Page {
+fn page(exits: &Exits, response: &ListProcessExitsResponse, hosts: &[Host], width: usize) -> Page {
     let mut about = "exits".to_owned();
     if exits.failed {
         about.insert_str(0, "failed ");
@@ -90,12 +91,7 @@ fn page(exits: &Exits, settings: &Settings, response: &ListProcessExitsResponse,
         about.push_str(" of ");
         about.push_str(&text::safe(name));
     }
-    let mut hosts = settings.hosts.clone();
-    if hosts.is_empty() {
-        hosts = response.exits.iter().map(|exit| exit.host.clone()).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-    }
+    let hosts = heading::host_names(hosts, response.exits.iter().map(|exit| &exit.host));
     let shown = u64::try_from(response.exits.len()).unwrap_or(u64::MAX);
     let note = if shown == 0 {
         "nothing ended that was asked for".to_owned()

@@ -1,6 +1,8 @@
 //! `groups`: processes whose names share a beginning or match an expression, together.
 
-use procscope_proto::v1::{ListGroupsRequest, ListGroupsResponse, ListTopProcessesResponse, TopProcess};
+use procscope_proto::v1::{
+    Host, ListGroupsRequest, ListGroupsResponse, ListTopProcessesResponse, TopProcess,
+};
 use procscope_startup::Result;
 
 use crate::{
@@ -25,11 +27,13 @@ pub(crate) async fn run(groups: &Groups, settings: &Settings) -> Result<()> {
         range: settings.range,
         limit: settings.limit_up_to(LIMIT_MAX, args::TOP_LIMIT)?,
     };
-    let response = Client::connect(settings).await?.groups(request).await?;
+    let mut client = Client::connect(settings).await?;
+    let response = client.groups(request).await?;
+    let hosts = client.hosts_within(response.range).await;
     output::print(
         settings.format,
         || answer(&response),
-        |width| page(groups, settings, &response, width),
+        |width| page(groups, &response, &hosts, width),
     )
 }
 
@@ -58,17 +62,13 @@ fn answer(response: &ListGroupsResponse) -> Answer {
     }
 }
 
-fn page(groups: &Groups, settings: &Settings, response: &ListGroupsResponse, width: usize) -> Page {
+fn page(groups: &Groups, response: &ListGroupsResponse, hosts: &[Host], width: usize) -> Page {
     let about = match (&groups.base, &groups.regex) {
         (Some(base), _) => format!("group {}*", text::safe(base)),
         (None, regex) => format!("group /{}/", text::safe(regex.as_deref().unwrap_or_default())),
     };
     let members = &response.members;
-    let hosts = if settings.hosts.is_empty() {
-        top::hosts_of(members)
-    } else {
-        settings.hosts.clone()
-    };
+    let hosts = heading::host_names(hosts, members.iter().flat_map(|member| &member.hosts));
     let mut heading = heading::lines(
         &about,
         response.range.as_ref(),

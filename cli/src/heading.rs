@@ -1,6 +1,9 @@
 //! What stands above every table: which time, which hosts, how much of it was seen, and what was lost. Pure.
 
-use procscope_proto::v1::{Coverage, CoverageLoss, TimeRange};
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use procscope_proto::v1::{Coverage, CoverageLoss, Host, TimeRange};
 
 use crate::{text, units, when};
 
@@ -13,6 +16,9 @@ const LOSSES_NAMED_MAX: usize = 8;
 const CLOCK_SECONDS: f64 = 0.005;
 /// By so much the wall clock may be slewed against the one that measures intervals (500 ppm, see adjtimex(2)).
 const CLOCK_SLEW: f64 = 0.000_5;
+/// An answer about now whose end is older than this, and than so many intervals of its hosts, says so.
+const STALE_NS_MIN: u64 = 10_000_000_000;
+const STALE_INTERVALS: u64 = 3;
 /// Between two parts of a line.
 const BETWEEN: &str = " · ";
 
@@ -24,7 +30,7 @@ pub(crate) fn lines(
     coverage: Option<&Coverage>,
     width: usize,
 ) -> Vec<String> {
-    let hosts = name_hosts(hosts, range, coverage);
+    let hosts = name_hosts(hosts);
     self::about(
         &[
             about.to_owned(),
@@ -127,24 +133,40 @@ pub(crate) fn name_losses(losses: &[CoverageLoss]) -> String {
     named.join(", ")
 }
 
-/// `host a`, `hosts a, b`, `7 hosts`; the coverage knows of hosts that have no row here.
-pub(crate) fn name_hosts(hosts: &[String], range: Option<&TimeRange>, coverage: Option<&Coverage>) -> String {
-    let seconds = length_ns(range).map(|ns| std::time::Duration::from_nanos(ns).as_secs_f64());
-    let covered = match (coverage, seconds) {
-        (Some(coverage), Some(seconds)) => format!("{:.0}", coverage.total_host_seconds / seconds)
-            .parse()
-            .unwrap_or(0),
-        _ => 0_usize,
-    };
-    let names: Vec<String> = hosts.iter().map(|host| text::safe(host)).collect();
-    match names.len().max(covered) {
-        0 => String::new(),
-        number if number > names.len() || number > HOSTS_NAMED_MAX => {
-            format!("{number} host{}", if number == 1 { "" } else { "s" })
+/// `host a`, `hosts a, b`, `7 hosts`.
+pub(crate) fn name_hosts(hosts: &[String]) -> String {
+    match hosts {
+        [] => String::new(),
+        [host] => format!("host {}", text::safe(host)),
+        few if few.len() <= HOSTS_NAMED_MAX => {
+            let names: Vec<String> = few.iter().map(|host| text::safe(host)).collect();
+            format!("hosts {}", names.join(", "))
         }
-        1 => format!("host {}", names[0]),
-        _ => format!("hosts {}", names.join(", ")),
+        many => format!("{} hosts", many.len()),
     }
+}
+
+/// The names of the hosts that an answer is about; those of its rows where nobody told them.
+pub(crate) fn host_names<'a>(seen: &[Host], of_rows: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let names: BTreeSet<&String> = if seen.is_empty() {
+        of_rows.into_iter().collect()
+    } else {
+        seen.iter().map(|host| &host.host).collect()
+    };
+    names.into_iter().cloned().collect()
+}
+
+/// How old the newest data is, where that is worth a word; `None` when agents send as they should.
+pub(crate) fn stale(range: Option<&TimeRange>, seen: &[Host], now: Timestamp) -> Option<String> {
+    let age_ns = when::between_ns(when::ends(range).1?, now);
+    let interval_ns = seen.iter().map(|host| host.interval_ns).max().unwrap_or(0);
+    if age_ns <= STALE_NS_MIN.max(interval_ns.saturating_mul(STALE_INTERVALS)) {
+        return None;
+    }
+    Some(format!(
+        "newest data is {} old: is the agent running?",
+        units::duration(age_ns)
+    ))
 }
 
 /// Parts into lines, broken only between parts.
@@ -251,13 +273,39 @@ mod tests {
     }
 
     #[test]
-    fn hosts_without_a_row_are_counted_too() {
-        let mut three = coverage(1.0, &[]);
-        three.total_host_seconds = 30.0;
+    fn the_hosts_are_those_that_were_seen_whether_or_not_they_have_a_row() {
+        let host = |name: &str| Host {
+            host: name.to_owned(),
+            ..Host::default()
+        };
+        let of_rows = ["b".to_owned(), "b".to_owned()];
+        let check = |seen: &[&str], words: &str| {
+            let seen: Vec<Host> = seen.iter().map(|name| host(name)).collect();
+            assert_eq!(name_hosts(&host_names(&seen, &of_rows)), words);
+        };
+        check(&["a", "b"], "hosts a, b");
+        check(&["a", "b", "c", "d"], "4 hosts");
+        check(&[], "host b");
+        assert_eq!(name_hosts(&[]), "");
+    }
+
+    #[test]
+    fn an_answer_that_is_old_says_so() {
+        let age = |seconds: i64, interval_s: u64| {
+            let host = Host {
+                interval_ns: interval_s * 1_000_000_000,
+                ..Host::default()
+            };
+            let now = Timestamp::from_second(1_769_860_810 + seconds).unwrap();
+            stale(Some(&range()), &[host], now)
+        };
         assert_eq!(
-            name_hosts(&["a".to_owned()], Some(&range()), Some(&three)),
-            "3 hosts"
+            age(240, 1).as_deref(),
+            Some("newest data is 4m00s old: is the agent running?")
         );
-        assert_eq!(name_hosts(&[], None, None), "");
+        assert_eq!(age(10, 1), None);
+        assert_eq!(age(30, 10), None);
+        assert!(age(31, 10).is_some());
+        assert_eq!(age(-5, 1), None);
     }
 }

@@ -111,15 +111,7 @@ fn page(response: &ListHostsResponse, now: Timestamp, width: usize) -> Page {
 }
 
 fn count(response: &ListHostsResponse) -> String {
-    heading::name_hosts(
-        &response
-            .hosts
-            .iter()
-            .map(|host| host.host.clone())
-            .collect::<Vec<_>>(),
-        None,
-        None,
-    )
+    heading::name_hosts(&heading::host_names(&response.hosts, []))
 }
 
 fn cells(host: &Host, now: Timestamp) -> Vec<String> {

@@ -211,8 +211,7 @@ pub(crate) fn table<'a>(
 
 /// The different hosts of some rows, in order.
 pub(crate) fn hosts<'a>(rows: impl IntoIterator<Item = &'a TopProcess>) -> Vec<String> {
-    let hosts: std::collections::BTreeSet<&String> = rows.into_iter().flat_map(|row| &row.hosts).collect();
-    hosts.into_iter().cloned().collect()
+    heading::host_names(&[], rows.into_iter().flat_map(|row| &row.hosts))
 }
 
 /// The sum of two parts; `None` when neither is known.

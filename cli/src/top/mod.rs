@@ -8,19 +8,21 @@ mod view;
 
 use std::io::{self, IsTerminal as _};
 
-use procscope_proto::v1::{ListTopProcessesRequest, ListTopProcessesResponse, TopProcess};
+use procscope_proto::v1::{Coverage, Host, ListTopProcessesRequest, ListTopProcessesResponse, TopProcess};
 use procscope_startup::Result;
 
 pub(crate) use self::live::live;
 use crate::{
     args::{self, By, Sort, Top},
     client::Client,
+    clock,
     config::{Format, Settings},
     data::Answer,
     heading,
     output::{self, Page},
     records,
     table::Table,
+    text,
     users::Users,
 };
 
@@ -48,11 +50,20 @@ pub(crate) async fn once(top: &Top, settings: &Settings) -> Result<()> {
         },
         name_contains: top.filter.clone(),
     };
-    let response = Client::connect(settings).await?.top(request).await?;
+    let mut client = Client::connect(settings).await?;
+    let response = client.top(request).await?;
+    let hosts = client.hosts_within(response.range).await;
     output::print(
         settings.format,
         || answer(&response),
-        |width| page(top, settings, &response, width),
+        |width| {
+            let mut page = page(top, &response, &hosts, width);
+            if settings.range.is_none() {
+                let stale = heading::stale(response.range.as_ref(), &hosts, clock::now());
+                page.heading.extend(stale.map(|line| text::fit(&line, width)));
+            }
+            page
+        },
     )
 }
 
@@ -70,18 +81,14 @@ fn answer(response: &ListTopProcessesResponse) -> Answer {
     }
 }
 
-fn page(top: &Top, settings: &Settings, response: &ListTopProcessesResponse, width: usize) -> Page {
+fn page(top: &Top, response: &ListTopProcessesResponse, hosts: &[Host], width: usize) -> Page {
     let rows = &response.processes;
     let (range, coverage) = (response.range.as_ref(), response.coverage.as_ref());
-    let hosts = if settings.hosts.is_empty() {
-        columns::hosts(rows)
-    } else {
-        settings.hosts.clone()
-    };
+    let hosts = heading::host_names(hosts, rows.iter().flat_map(|row| &row.hosts));
     let about = format!("top by {} per {}", top.sort.word(), top.by.word());
     let mut notes = Vec::new();
     if rows.is_empty() {
-        notes.push("nothing ran that was asked for, or no interval is complete".to_owned());
+        notes.push(nothing(&top.filter, coverage));
     }
     if rows.iter().any(columns::ended) {
         notes.push(format!("{} ended within this time", columns::ENDED));
@@ -91,6 +98,19 @@ fn page(top: &Top, settings: &Settings, response: &ListTopProcessesResponse, wid
         heading: heading::lines(&about, range, &hosts, coverage, width),
         table: Some(columns::table(shape, rows, &Users::of_this_machine())),
         notes,
+    }
+}
+
+/// Why there is no row.
+fn nothing(filter: &str, coverage: Option<&Coverage>) -> String {
+    let seen = coverage.is_some_and(|coverage| coverage.observed_host_seconds > 0.0);
+    match (seen, filter) {
+        (false, _) => "no agent sent anything of this time: is one running? see `procscope hosts`".to_owned(),
+        (true, "") => "nothing that was asked for ran in this time".to_owned(),
+        (true, filter) => format!(
+            "nothing with \"{}\" in its name ran in this time",
+            text::safe(filter)
+        ),
     }
 }
 
@@ -107,7 +127,23 @@ pub(crate) fn table(by: By, response: &ListTopProcessesResponse) -> Table {
     columns::table(shape, rows, &Users::of_this_machine())
 }
 
-/// The different hosts of some rows, in order.
-pub(crate) fn hosts_of(rows: &[TopProcess]) -> Vec<String> {
-    columns::hosts(rows)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_table_says_why() {
+        let coverage = |observed_host_seconds| Coverage {
+            observed_host_seconds,
+            ..Coverage::default()
+        };
+        let check = |filter, seconds, part: &str| {
+            let note = nothing(filter, Some(&coverage(seconds)));
+            assert!(note.contains(part), "{note}");
+        };
+        check("", 0.0, "is one running?");
+        check("x", 0.0, "is one running?");
+        check("x\x1b", 5.0, "nothing with \"x\\x1b\" in its name");
+        check("", 5.0, "asked for");
+    }
 }

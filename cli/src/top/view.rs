@@ -115,7 +115,9 @@ fn head(state: &State, area: Rect) -> Vec<Line<'static>> {
 
 fn seen_hosts(seen: &Seen) -> Vec<String> {
     match &seen.audit {
-        Some(audit) if !audit.rows.is_empty() => audit.rows.iter().map(|row| row.host.clone()).collect(),
+        Some(audit) if !audit.rows.is_empty() => {
+            heading::host_names(&[], audit.rows.iter().map(|row| &row.host))
+        }
         _ => columns::hosts(&seen.top.processes),
     }
 }

@@ -62,7 +62,8 @@ fn csv(collector: &Collector, arguments: &[&str]) -> Vec<std::collections::BTree
 #[test]
 fn top_prints_an_aligned_table_under_what_it_covers() {
     let expected = "\
-top by CPU per process · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · 2 hosts · coverage 95.0 % (ebpf)
+top by CPU per process · 2026-01-31 12:00:00 - 12:00:10 UTC (10.0 s) · hosts =evil\\x1b[2J\\x07\\x0a\\u{202e}\\x9b\",, web-1
+coverage 95.0 % (ebpf)
 coverage 95.0 %: 1.00 s of 20.0 s of host time was not observed · lost: map_full 7
   PID  USER     CPU%    CPU-TIME       RSS      PEAK  THR  WAIT%  NAME                  COMMAND
   101  33       80.0  213503d23h  12.5 MiB  16.0 MiB    2    5.0  nginx                 nginx --all
@@ -70,7 +71,40 @@ coverage 95.0 %: 1.00 s of 20.0 s of host time was not observed · lost: map_ful
   103  33       <0.1  213503d23h         -  16.0 MiB    -    5.0  †sleep                sleep --all
 † ended within this time
 ";
-    assert_eq!(good(&Collector::start(), &["top", "--once"]), expected);
+    let collector = Collector::start();
+    let said = good(&collector, &["top", "--once"]);
+    let (age, table): (Vec<&str>, Vec<&str>) =
+        said.lines().partition(|line| line.starts_with("newest data is "));
+    assert_eq!(table.join("\n") + "\n", expected);
+    // It is of a day long ago.
+    assert!(
+        age.len() == 1 && age[0].ends_with(" old: is the agent running?"),
+        "{said}"
+    );
+    let of_a_range = good(&collector, &["top", "--since", "1h"]);
+    assert!(!of_a_range.contains("newest data"), "{of_a_range}");
+}
+
+#[test]
+fn a_filter_that_nothing_matches_hides_no_host() {
+    let table = good(&Collector::start(), &["top", "--once", "--filter", "nothing"]);
+    assert!(
+        table.contains("hosts =evil\\x1b[2J\\x07\\x0a\\u{202e}\\x9b\",, web-1"),
+        "{table}"
+    );
+    assert!(
+        table.ends_with("nothing with \"nothing\" in its name ran in this time\n"),
+        "{table}"
+    );
+}
+
+#[test]
+fn the_hosts_of_a_heading_are_those_asked_about() {
+    let collector = Collector::start();
+    for command in [&["top", "--once"][..], &["groups", "nginx"], &["exits"]] {
+        let table = good(&collector, &[command, &["--host", "web-1"]].concat());
+        assert!(table.contains(" · host web-1"), "{table}");
+    }
 }
 
 #[test]
