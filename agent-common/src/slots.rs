@@ -60,8 +60,12 @@ pub struct CpuSlot {
     pub idle_since_monotonic_ns: u64,
     /// 1 once the CPU has switched under our eyes; before that nothing is known of it.
     pub seen: u64,
+    /// How often the idle task had left the CPU when the open idle interval began.
+    pub idle_switches: u64,
+    /// Where switches can be hidden: when the idle loop was last left, by `CLOCK_MONOTONIC`. 0: it runs.
+    pub idle_left_monotonic_ns: u64,
     /// Keeps the size at one cache line.
-    pub reserved: [u64; 3],
+    pub reserved: u64,
 }
 
 const _: () = assert!(size_of::<CpuSlot>() == 64, "one cache line, no implicit padding");

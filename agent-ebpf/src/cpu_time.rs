@@ -1,18 +1,18 @@
-//! `sched_switch` → `SLOTS` (absolute CPU time of the thread that leaves), `CPUS` (idle time), and the final
-//! totals of a thread that leaves for good → `EVENTS`.
+//! `sched_switch` → `SLOTS` (absolute CPU time of the thread that leaves), and the final totals of a thread that
+//! leaves for good → `EVENTS`.
 //!
 //! No clock is read while threads hand a CPU to each other: the kernel has already done the sum.
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
 use procscope_agent_common::{
-    CpuSlot, DropReason, EVENT_THREAD_END, TASK_DEAD_BIT, ThreadEndEvent, ThreadSlot, thread_slot_index,
+    DropReason, EVENT_THREAD_END, TASK_DEAD_BIT, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
 use crate::{
+    idle,
     lifecycle::submit,
-    maps::{CPUS, EVENTS, SLOTS, count_drop},
+    maps::{EVENTS, SLOTS, count_drop},
     task::Task,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
     if previous.tid() == 0 {
-        end_idle(next);
+        idle::end(previous, next);
         return;
     }
     let dead = previous_state & TASK_DEAD_BIT != 0;
@@ -39,7 +39,7 @@ pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
         send_thread_end(previous);
     }
     if next.tid() == 0 {
-        begin_idle(next);
+        idle::begin(next);
     }
 }
 
@@ -90,52 +90,4 @@ fn send_thread_end(task: Task) {
         totals: task.totals(),
     });
     submit(event);
-}
-
-/// This CPU's slot.
-#[inline(always)]
-fn cpu_slot() -> Option<*mut CpuSlot> {
-    // SAFETY: a helper without conditions.
-    CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
-}
-
-/// The CPU has nothing to run. `idle` was given the runqueue's time a moment ago; the clock read here is only
-/// for the drain, to close an interval that is still open then.
-#[inline(always)]
-fn begin_idle(idle: Task) {
-    let Some(slot) = cpu_slot() else { return };
-    // SAFETY: a helper without conditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: only this CPU writes its slot, interrupts off; the agent reads between two even versions.
-    unsafe {
-        let version = read_volatile(&raw const (*slot).version);
-        write_volatile(&raw mut (*slot).version, version + 1);
-        write_volatile(&raw mut (*slot).idle_start_ns, idle.exec_start_ns());
-        write_volatile(&raw mut (*slot).idle_since_monotonic_ns, now);
-        write_volatile(&raw mut (*slot).seen, 1);
-        write_volatile(&raw mut (*slot).version, version + 2);
-    }
-}
-
-/// The CPU has something to run again: `next` was given the runqueue's time when it was chosen.
-#[inline(always)]
-fn end_idle(next: Task) {
-    let Some(slot) = cpu_slot() else { return };
-    // SAFETY: only this CPU writes its slot, interrupts off.
-    let since = unsafe { read_volatile(&raw const (*slot).idle_since_monotonic_ns) };
-    // SAFETY: as above.
-    let start = unsafe { read_volatile(&raw const (*slot).idle_start_ns) };
-    let idle_ns = next.exec_start_ns().wrapping_sub(start);
-    // SAFETY: as in `begin_idle`.
-    unsafe {
-        let version = read_volatile(&raw const (*slot).version);
-        write_volatile(&raw mut (*slot).version, version + 1);
-        if since != 0 && idle_ns.cast_signed() > 0 {
-            let total = read_volatile(&raw const (*slot).idle_ns);
-            write_volatile(&raw mut (*slot).idle_ns, total + idle_ns);
-        }
-        write_volatile(&raw mut (*slot).idle_since_monotonic_ns, 0);
-        write_volatile(&raw mut (*slot).seen, 1);
-        write_volatile(&raw mut (*slot).version, version + 2);
-    }
 }

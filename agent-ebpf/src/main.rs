@@ -23,6 +23,7 @@
 )]
 
 mod cpu_time;
+mod idle;
 mod lifecycle;
 mod maps;
 mod rss;
@@ -37,6 +38,13 @@ use crate::task::Task;
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     cpu_time::on_switch(Task::from_arg(&ctx, 1), Task::from_arg(&ctx, 2), ctx.arg(3));
+    0
+}
+
+/// The idle loop of a CPU halts or goes on. Only attached where the kernel hides switches.
+#[btf_tracepoint(function = "cpu_idle")]
+pub fn cpu_idle(ctx: BtfTracePointContext) -> i32 {
+    idle::on_cpu_idle(ctx.arg(0));
     0
 }
 

@@ -139,6 +139,13 @@ impl Task {
         parent.process()
     }
 
+    /// How often it left a CPU.
+    #[inline(always)]
+    pub(crate) fn switches(self) -> u64 {
+        let totals = self.totals();
+        totals.voluntary_switches + totals.involuntary_switches
+    }
+
     /// What the thread has used.
     #[inline(always)]
     pub(crate) fn totals(self) -> ThreadTotals {

@@ -14,9 +14,6 @@ pub struct AuditReading {
     pub raw_ns: u64,
     /// Idle time of each CPU that is online.
     pub idle: BTreeMap<u32, CpuIdle>,
-    /// Every switch is seen. False where the kernel hides processes from its programs: a CPU that goes idle after
-    /// one of them is not seen to, and idle time is what /proc/stat says.
-    pub sees_all: bool,
     /// What /proc/stat says; `None`: it could not be read.
     pub times: Option<CpuTimes>,
 }
@@ -34,31 +31,9 @@ pub struct Used {
     pub torn_reads: u64,
 }
 
-/// Idle time by two counts, each of which can only miss some: unseen switches here, interrupts there. The greater
-/// sum is nearer to the truth; sums, so that the coarse steps of /proc/stat do not add up.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_field_names, reason = "a unit is part of every name")]
-pub struct IdleBooks {
-    seen_ns: u64,
-    told_ns: u64,
-    shown_ns: u64,
-}
-
-impl IdleBooks {
-    fn idle(&mut self, seen_ns: u64, told_ns: u64) -> u64 {
-        self.seen_ns = self.seen_ns.saturating_add(seen_ns);
-        self.told_ns = self.told_ns.saturating_add(told_ns);
-        let total_ns = self.seen_ns.max(self.told_ns);
-        let idle_ns = total_ns.saturating_sub(self.shown_ns);
-        self.shown_ns = self.shown_ns.max(total_ns);
-        idle_ns
-    }
-}
-
 /// The balance between two readings. `interval_ns`: by `CLOCK_MONOTONIC_RAW`.
 #[must_use]
 pub fn audit(
-    books: &mut IdleBooks,
     before: &AuditReading,
     after: &AuditReading,
     used: Used,
@@ -81,12 +56,6 @@ pub fn audit(
     let times = before.times.zip(after.times);
     let rise =
         |field: fn(&CpuTimes) -> u64| times.map(|(then, now)| field(&now).saturating_sub(field(&then)));
-    let told_idle_ns = rise(|times| times.idle_ns.saturating_add(times.iowait_ns));
-    let idle_all_ns = if after.sees_all {
-        idle_all_ns
-    } else {
-        books.idle(idle_all_ns, told_idle_ns.unwrap_or(0))
-    };
     let iowait_ns = rise(|times| times.iowait_ns).map(|ns| ns.min(idle_all_ns));
     let irq_ns = rise(|times| times.irq_ns).filter(|_| accounting.interrupts);
     let softirq_ns = rise(|times| times.softirq_ns).filter(|_| accounting.interrupts);
@@ -135,7 +104,6 @@ mod tests {
         AuditReading {
             raw_ns,
             idle: idle.collect(),
-            sees_all: true,
             times: Some(CpuTimes {
                 idle_ns: 900,
                 iowait_ns,
@@ -155,7 +123,7 @@ mod tests {
             kthread_ns: 50,
             ..Used::default()
         };
-        let audit = audit(&mut IdleBooks::default(), &before, &after, used, HIDDEN);
+        let audit = audit(&before, &after, used, HIDDEN);
         assert_eq!((audit.cpus, audit.wall_ns), (2, 2000));
         assert_eq!((audit.idle_ns, audit.iowait_ns), (1050, Some(50)));
         assert_eq!(
@@ -166,40 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn where_switches_are_hidden_idle_time_is_what_proc_says() {
-        let before = reading(0, &[(0, true)], 0);
-        let mut after = reading(1000, &[(0, true)], 100);
-        after.sees_all = false;
-        after.times = after.times.map(|times| CpuTimes {
-            idle_ns: times.idle_ns + 700,
-            ..times
-        });
-        let used = Used {
-            process_ns: 150,
-            ..Used::default()
-        };
-        let audit = audit(&mut IdleBooks::default(), &before, &after, used, HIDDEN);
-        assert_eq!(
-            (audit.idle_ns, audit.iowait_ns, audit.residual_ns),
-            (700, Some(100), 50)
-        );
-    }
-
-    #[test]
     fn a_cpu_that_never_switched_shows_in_the_residual() {
         let before = reading(0, &[(0, false)], 0);
         let after = reading(1000, &[(1000, true)], 0);
-        assert_eq!(
-            audit(
-                &mut IdleBooks::default(),
-                &before,
-                &after,
-                Used::default(),
-                HIDDEN
-            )
-            .residual_ns,
-            1000
-        );
+        assert_eq!(audit(&before, &after, Used::default(), HIDDEN).residual_ns, 1000);
     }
 
     #[test]
@@ -210,9 +148,6 @@ mod tests {
             process_ns: 500,
             ..Used::default()
         };
-        assert_eq!(
-            audit(&mut IdleBooks::default(), &before, &after, used, HIDDEN).residual_ns,
-            -100
-        );
+        assert_eq!(audit(&before, &after, used, HIDDEN).residual_ns, -100);
     }
 }

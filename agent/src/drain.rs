@@ -15,7 +15,7 @@ use procscope_agent_common::{
     ForkEvent, KernelRecord, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
-use crate::probes::{self, Probes, TimeAccounting};
+use crate::probes::{self, IDLE_LOOP, ProbeError, Probes, TimeAccounting};
 
 /// Bytes asked of the iterator at a time: what the kernel fills at once, several times over.
 const WALK_BUFFER_LEN: usize = 128 << 10;
@@ -120,6 +120,14 @@ impl Drain {
         };
         drain.set_epoch(1)?;
         Ok(drain)
+    }
+
+    /// Takes idle time from the idle loop too: for a kernel that hides switches.
+    ///
+    /// # Errors
+    /// When the kernel has no such tracepoint, or refuses.
+    pub fn watch_idle_loop(&mut self) -> Result<(), ProbeError> {
+        self.probes.attach_to(IDLE_LOOP)
     }
 
     /// What this kernel takes out of task times.
@@ -230,10 +238,11 @@ impl Drain {
             let after = self.cpus.get(cpu)?;
             if before.version == after.version && before.version % 2 == 0 {
                 let since = before.idle_since_monotonic_ns;
-                let open = if since == 0 {
-                    0
-                } else {
-                    now_monotonic_ns.saturating_sub(since)
+                let open = match (since, before.idle_left_monotonic_ns) {
+                    (0, _) => 0,
+                    (_, 0) => now_monotonic_ns.saturating_sub(since),
+                    // Whether it only looks up or runs a hidden thread is known once it idles again.
+                    (_, left) => left.saturating_sub(since),
                 };
                 return Some(CpuIdle {
                     idle_ns: before.idle_ns + open,

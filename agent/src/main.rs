@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use procscope_agent::config::{self, Cli, Command};
-use procscope_startup::{Result, finish, init_logging};
+use procscope_startup::{Result, arguments, finish, init_logging};
 
 fn main() -> ExitCode {
-    finish("procscope-agent", start(Cli::parse()))
+    finish("procscope-agent", arguments().and_then(start))
 }
 
 fn start(cli: Cli) -> Result<()> {

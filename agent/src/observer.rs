@@ -13,7 +13,7 @@ use procscope_proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    audit::{AuditReading, IdleBooks, Used, audit},
+    audit::{AuditReading, Used, audit},
     clock,
     drain::{Drain, DrainError, Event},
     fold::Fold,
@@ -78,7 +78,6 @@ pub struct Observer {
     drops_before: [u64; DropReason::ALL.len()],
     events: u64,
     hidden: Vec<u32>,
-    books: IdleBooks,
     next_drain_ns: u64,
 }
 
@@ -113,7 +112,12 @@ impl Observer {
             .into_iter()
             .filter(|pid| still_there.contains(pid) && !fold.knows(*pid))
             .collect();
-        let before = read_audit(&drain, hidden.is_empty())?;
+        if !hidden.is_empty()
+            && let Err(error) = drain.watch_idle_loop()
+        {
+            tracing::warn!(%error, "idle time will be too low: this kernel hides some switches");
+        }
+        let before = read_audit(&drain)?;
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             identities: Identities::new(
@@ -132,7 +136,6 @@ impl Observer {
             before,
             events: 0,
             hidden,
-            books: IdleBooks::default(),
             next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
         })
     }
@@ -179,7 +182,7 @@ impl Observer {
             wall_ns: clock::wall_ns(),
             boottime_ns: clock::boottime_ns(),
         };
-        let reading = read_audit(&self.drain, self.hidden.is_empty())?;
+        let reading = read_audit(&self.drain)?;
         self.fold.begin_walk();
         let fold = &mut self.fold;
         self.drain.walk(|task, peak| fold.task(task, peak))?;
@@ -204,13 +207,7 @@ impl Observer {
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
         let used = used(&told.samples, &losses, folded.torn_reads);
-        let audit = audit(
-            &mut self.books,
-            &self.before,
-            &reading,
-            used,
-            self.drain.time_accounting(),
-        );
+        let audit = audit(&self.before, &reading, used, self.drain.time_accounting());
         let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
         let (memory_total_bytes, memory_available_bytes) = host::memory();
         let own = told
@@ -299,7 +296,7 @@ fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> 
 }
 
 /// Idle time of every CPU that is online, closed now, and what /proc/stat says.
-fn read_audit(drain: &Drain, sees_all: bool) -> Result<AuditReading, ObserveError> {
+fn read_audit(drain: &Drain) -> Result<AuditReading, ObserveError> {
     let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
         what: "the CPUs that are online",
         source,
@@ -313,7 +310,6 @@ fn read_audit(drain: &Drain, sees_all: bool) -> Result<AuditReading, ObserveErro
     Ok(AuditReading {
         raw_ns,
         idle,
-        sees_all,
         times: host::cpu_times(),
     })
 }

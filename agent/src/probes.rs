@@ -28,6 +28,9 @@ pub const TRACEPOINTS: [&str; 5] = [
     "sched_switch",
 ];
 
+/// The tracepoint that is attached only where the kernel hides switches.
+pub const IDLE_LOOP: &str = "cpu_idle";
+
 /// The iterator program.
 pub const ITERATOR: &str = "task_iter";
 
@@ -116,21 +119,45 @@ impl Probes {
         // The iterator first: it is the only one that an unprivileged attach could refuse late.
         let iterator = link_iterator(&mut ebpf, &btf)?;
         for program in TRACEPOINTS {
-            let fail = |source| ProbeError::Program { program, source };
-            let tracepoint: &mut BtfTracePoint = ebpf
-                .program_mut(program)
-                .ok_or(ProbeError::Object(program))?
-                .try_into()
-                .map_err(fail)?;
-            tracepoint.load(program, &btf).map_err(fail)?;
-            tracepoint.attach().map_err(fail)?;
+            load(&mut ebpf, program, &btf)?;
         }
-        Ok(Self {
+        if let Err(error) = load(&mut ebpf, IDLE_LOOP, &btf) {
+            tracing::debug!(%error, "hidden switches would not be noticed on this kernel");
+        }
+        let mut probes = Self {
             ebpf,
             iterator,
             time_accounting,
-        })
+        };
+        for program in TRACEPOINTS {
+            probes.attach_to(program)?;
+        }
+        Ok(probes)
     }
+
+    /// Attaches a program that is loaded.
+    ///
+    /// # Errors
+    /// When it is not loaded, or the kernel refuses.
+    pub fn attach_to(&mut self, program: &'static str) -> Result<(), ProbeError> {
+        let fail = |source| ProbeError::Program { program, source };
+        tracepoint(&mut self.ebpf, program)?.attach().map_err(fail)?;
+        Ok(())
+    }
+}
+
+fn tracepoint<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut BtfTracePoint, ProbeError> {
+    ebpf.program_mut(program)
+        .ok_or(ProbeError::Object(program))?
+        .try_into()
+        .map_err(|source| ProbeError::Program { program, source })
+}
+
+/// Loads one program for the tracepoint of its name.
+fn load(ebpf: &mut Ebpf, program: &'static str, btf: &Btf) -> Result<(), ProbeError> {
+    tracepoint(ebpf, program)?
+        .load(program, btf)
+        .map_err(|source| ProbeError::Program { program, source })
 }
 
 /// Loads the iterator and links it, so that a file for reading can be made again and again.
