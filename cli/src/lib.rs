@@ -26,8 +26,7 @@ mod when;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use procscope_startup::{Failure, Result, finish, init_logging};
+use procscope_startup::{Failure, Result, arguments, finish, init_logging};
 
 use crate::{
     args::{Cli, Command},
@@ -38,11 +37,11 @@ use crate::{
 /// 2 wrong usage.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    finish("procscope", run(&cli))
+    finish("procscope", run())
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run() -> Result<()> {
+    let cli: Cli = arguments()?;
     let settings = Settings::new(&cli.common, &cli.global, clock::now())?;
     let live = matches!(&cli.command, Command::Top(top) if top::is_live(top, &settings));
     if !live {

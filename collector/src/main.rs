@@ -9,7 +9,7 @@ use procscope_collector::{
     run,
     store::{Store, StoreError},
 };
-use procscope_startup::{Common, Failure, Result, finish, init_logging};
+use procscope_startup::{Common, Failure, Result, arguments, finish, init_logging};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -39,7 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    finish("procscope-collector", start(&Arguments::parse()))
+    finish("procscope-collector", arguments().and_then(|read| start(&read)))
 }
 
 fn start(arguments: &Arguments) -> Result<()> {

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use procscope_engine::{
     chdb::exit_now,
     config::{Args, Config},
     start,
 };
-use procscope_startup::{Result, finish, init_logging};
+use procscope_startup::{Result, arguments, finish, init_logging};
 
 fn main() -> ExitCode {
     let code = match run() {
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let args = Args::parse();
+    let args: Args = arguments()?;
     init_logging(&args.common)?;
     start(Config::new(args)?)
 }

@@ -7,6 +7,7 @@ mod failure;
 mod listen;
 mod log;
 mod secret;
+mod usage;
 
 pub use config::{Common, read_config};
 pub use duration::{format_duration, parse_duration};
@@ -14,3 +15,12 @@ pub use failure::{Failure, Result, finish};
 pub use listen::check_listen;
 pub use log::{LogFormat, init_logging};
 pub use secret::read_secret;
+
+/// Reads the arguments of this process into its own type. Where they ask for help or the version, prints that and
+/// ends the process.
+///
+/// # Errors
+/// Exit code 2: which argument, why it cannot be taken, and what to do.
+pub fn arguments<T: clap::Parser>() -> Result<T> {
+    usage::read_arguments().map_err(Failure::usage)
+}

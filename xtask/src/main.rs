@@ -17,12 +17,18 @@ mod setup;
 mod shell;
 mod suites;
 mod tidy;
+// As `duration`.
+#[path = "../../startup/src/usage.rs"]
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::place::Place;
+
+/// The exit code that the other programs have for it, too.
+const WRONG_USAGE: u8 = 2;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
@@ -62,7 +68,13 @@ struct BuildArgs {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match usage::read_arguments() {
+        Ok(cli) => cli,
+        Err(line) => {
+            eprintln!("xtask: error: {line}");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
     let outcome = Place::find().and_then(|place| match cli.command {
         Command::Setup(args) => setup::run(&place, args.tests).map(drop),
         Command::Build(args) => run::build(&place, args.release),

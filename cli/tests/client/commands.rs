@@ -363,15 +363,12 @@ fn wrong_usage_is_exit_code_2_before_anything_is_asked() {
         &["hosts", "--config", "/nonexistent"],
         &["hosts", "--log", "=="],
         &["nosuch"],
+        &[],
+        &["top", "--limt", "1"],
+        &["top", "--by", "nosuch"],
+        &["history"],
     ] {
-        let output = collector.run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{arguments:?}: {}",
-            text(&output.stderr)
-        );
-        assert!(output.stdout.is_empty());
+        failure(&collector.run(arguments), 2);
     }
     assert!(collector.asked.lock().unwrap().tokens.is_empty());
 }
