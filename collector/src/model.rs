@@ -11,6 +11,9 @@ pub const NS_PER_MS: i64 = 1_000_000;
 /// Milliseconds in a day; a day is a partition of every table of samples.
 pub const MS_PER_DAY: i64 = 86_400_000;
 
+/// 2106-01-01: where the store's 32-bit seconds, by which rows expire, come to their end. No row has a later time.
+pub const TIME_MS_MAX: i64 = 4_291_747_200_000;
+
 /// One life of an agent: each start, and each epoch that its spool still holds, has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentEpoch {

@@ -13,14 +13,11 @@ use uuid::Uuid;
 
 use crate::model::{
     AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample,
-    Snapshot, Source, hex,
+    Snapshot, Source, TIME_MS_MAX, hex,
 };
 
 /// 2000-01-01: no host measured anything before, so a time before it is a clock that was never set.
 const TIME_MS_MIN: i64 = 946_684_800_000;
-
-/// 2106-01-01: where the store's 32-bit seconds, by which rows expire, come to their end.
-const TIME_MS_MAX: i64 = 4_291_747_200_000;
 
 /// The longest interval that is still an interval: one hour.
 const INTERVAL_NS_MAX: u64 = 3_600_000_000_000;

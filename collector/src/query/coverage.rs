@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Queries, QueryError};
 use crate::{
-    model::{TimeRange, ns_to_seconds, to_f64},
+    model::{TIME_MS_MAX, TimeRange, ms_to_seconds, ns_to_seconds, to_f64},
     store::queries::CoverageRow,
 };
 
@@ -18,7 +18,7 @@ pub struct Coverage {
     pub share: f64,
     /// Seconds that hosts observed, added up.
     pub observed_host_seconds: f64,
-    /// Length of the range times the number of hosts.
+    /// The length of the range for each host, without what lies before the first that was ever seen of it.
     pub total_host_seconds: f64,
     /// Count by reason, in the order of reasons.
     pub losses: Vec<(String, u64)>,
@@ -27,15 +27,38 @@ pub struct Coverage {
 }
 
 impl Queries {
+    /// What hosts observed of a range. A host whose first row lies inside is looked up in what was before: only one that
+    /// is new counts from there. When nobody ever heard of any host that was asked for, there is no answer.
     pub(super) async fn coverage_rows(
         &self,
         range: TimeRange,
         hosts: &[String],
     ) -> Result<Vec<CoverageRow>, QueryError> {
-        Ok(self
-            .store
-            .coverage(range, range.start_ms - SEEN_BEFORE_MS, hosts)
-            .await?)
+        let before_ms = range.start_ms - SEEN_BEFORE_MS;
+        let mut rows = self.store.coverage(range, before_ms, hosts).await?;
+        let late = rows.iter().filter(|row| row.first_ms > range.start_ms);
+        let late: Vec<_> = late.map(|row| row.host.clone()).collect();
+        if !late.is_empty() {
+            let earlier: BTreeSet<_> = self
+                .store
+                .known_hosts(&late, before_ms)
+                .await?
+                .into_iter()
+                .collect();
+            for row in rows.iter_mut().filter(|row| earlier.contains(&row.host)) {
+                row.first_ms = range.start_ms;
+            }
+        }
+        if rows.is_empty()
+            && !hosts.is_empty()
+            && self.store.known_hosts(hosts, TIME_MS_MAX).await?.is_empty()
+        {
+            return Err(QueryError::NotFound(match hosts {
+                [host] => format!("no host {host} is known"),
+                hosts => format!("none of the {} hosts is known", hosts.len()),
+            }));
+        }
+        Ok(rows)
     }
 
     pub(super) async fn coverage(&self, range: TimeRange, hosts: &[String]) -> Result<Coverage, QueryError> {
@@ -45,24 +68,23 @@ impl Queries {
 
 /// Adds hosts up. A host that was asked for by name counts even when nobody has ever heard of it.
 pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String]) -> Coverage {
-    let hosts: BTreeSet<&str> = rows
-        .iter()
-        .map(|row| &*row.host)
-        .chain(asked.iter().map(|host| &**host))
-        .collect();
     let mut losses = BTreeMap::<&str, u64>::new();
     let mut sources = BTreeSet::new();
+    let known: BTreeSet<_> = rows.iter().map(|row| &row.host).collect();
+    let unknown: BTreeSet<_> = asked.iter().filter(|host| !known.contains(host)).collect();
+    let mut total_host_seconds = range.seconds() * to_f64(u64::try_from(unknown.len()).unwrap_or(0));
     let mut observed_host_seconds = 0.0;
     for row in rows {
+        let seconds = ms_to_seconds(range.end_ms - row.first_ms.clamp(range.start_ms, range.end_ms));
+        total_host_seconds += seconds;
         // Two agents under one host name observe the same seconds.
-        observed_host_seconds += ns_to_seconds(row.observed_ns).min(range.seconds());
+        observed_host_seconds += ns_to_seconds(row.observed_ns).min(seconds);
         for (reason, count) in row.loss_reasons.iter().zip(&row.loss_counts) {
             let sum = losses.entry(reason).or_default();
             *sum = sum.saturating_add(*count);
         }
         sources.extend(row.sources.iter().cloned());
     }
-    let total_host_seconds = range.seconds() * to_f64(u64::try_from(hosts.len()).unwrap_or(0));
     Coverage {
         share: if total_host_seconds > 0.0 {
             observed_host_seconds / total_host_seconds
@@ -91,8 +113,10 @@ mod tests {
     fn row(host: &str, seconds: u64) -> CoverageRow {
         CoverageRow {
             host: host.to_owned(),
+            first_ms: -60_000,
             observed_ns: seconds * 1_000_000_000,
             longest_interval_ns: 1,
+            usual_interval_ns: 1,
             loss_reasons: vec!["ring_full".to_owned()],
             loss_counts: vec![2],
             sources: vec!["ebpf".to_owned()],
@@ -112,6 +136,15 @@ mod tests {
     #[test]
     fn a_silent_host_lowers_the_share() {
         check(&[row("a", 10), row("b", 0)], &[], 10.0, 20.0);
+    }
+
+    #[test]
+    fn a_new_host_counts_from_its_first_interval() {
+        let new = CoverageRow {
+            first_ms: 6_000,
+            ..row("new", 3)
+        };
+        check(&[row("a", 10), new], &[], 13.0, 14.0);
     }
 
     #[test]

@@ -4,14 +4,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_process_id, check_text,
+    range::HOUR_MS,
 };
 use crate::{
     model::{TimeRange, hex},
     store::queries::{ExitFilter, ExitRow},
 };
-
-/// The range of exits without one: the last hour.
-const RANGE_MS: i64 = 3_600_000;
 
 /// Rows of a page without a size.
 const PAGE: u32 = 100;
@@ -132,9 +130,13 @@ impl Queries {
             "" => None,
             text => Some(PageToken::parse(text, &question)?),
         };
+        let _turn = self.turn().await?;
         let range = match &token {
             Some(token) => token.range,
-            None => query.range.unwrap_or_default().or_last(RANGE_MS, now_ms)?,
+            None => {
+                self.range_until_newest(query.range, HOUR_MS, &query.hosts, now_ms)
+                    .await?
+            }
         };
         let filter = ExitFilter {
             range,
@@ -147,7 +149,6 @@ impl Queries {
             // One more tells whether there is a next page.
             limit: page_size + 1,
         };
-        let _turn = self.turn().await?;
         let mut rows = self.store.exits(&filter).await?;
         let page = usize::try_from(page_size).unwrap_or(usize::MAX);
         let more = rows.len() > page;

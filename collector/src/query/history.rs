@@ -1,22 +1,44 @@
 //! One process, or one name on one host, over time.
 
 use super::{
-    AskedRange, Coverage, Queries, QueryError, check_process_id, check_text, coverage::coverage,
-    range::interval_ms,
+    AskedRange, Coverage, Queries, QueryError, check_process_id, check_text,
+    coverage::coverage,
+    range::{HOUR_MS, interval_ms},
 };
 use crate::{
-    model::TimeRange,
-    store::queries::{HistoryFilter, StepRow},
+    model::{MS_PER_DAY, TimeRange},
+    store::queries::{CoverageRow, HistoryFilter, StepRow},
 };
-
-/// The range of a history without one: the last hour.
-const RANGE_MS: i64 = 3_600_000;
 
 /// Points of a history without a step: as many as a chart has room for.
 const POINTS: i64 = 300;
 
 /// Points a history may have, as in Prometheus.
 const POINTS_MAX: i64 = 11_000;
+
+/// Lengths of a chosen step that read well, in milliseconds; longer ones are whole days.
+const ROUND_MS: [i64; 20] = [
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    15_000,
+    30_000,
+    60_000,
+    120_000,
+    300_000,
+    600_000,
+    900_000,
+    1_800_000,
+    HOUR_MS,
+    2 * HOUR_MS,
+    6 * HOUR_MS,
+    12 * HOUR_MS,
+    MS_PER_DAY,
+];
 
 /// A history as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,8 +81,8 @@ impl Queries {
     /// One process, or all processes of a name on a host, over time.
     ///
     /// # Errors
-    /// When the question cannot be answered as it stands, nobody ever heard of the process, or the store does not
-    /// answer.
+    /// When the question cannot be answered as it stands, nobody ever heard of the process or the host, nobody of the
+    /// name was seen in the range, or the store does not answer.
     pub async fn history(&self, query: &HistoryQuery, now_ms: i64) -> Result<History, QueryError> {
         check_text("host", &query.host)?;
         check_text("name", &query.name)?;
@@ -71,21 +93,28 @@ impl Queries {
                 "is empty: name a process, or a host and a name",
             ));
         }
-        let range = query.range.unwrap_or_default().or_last(RANGE_MS, now_ms)?;
         let _turn = self.turn().await?;
         let (host, name) = if process_id.is_empty() {
             (query.host.clone(), query.name.clone())
         } else {
+            let range = query.range.unwrap_or_default().or_last(HOUR_MS, now_ms)?;
             let host = self.store.process_host(&process_id, range).await?;
             let host =
                 host.ok_or_else(|| QueryError::NotFound(format!("no process {process_id} is known")))?;
             (host, String::new())
         };
         let asked = [host];
+        let range = self
+            .range_until_newest(query.range, HOUR_MS, &asked, now_ms)
+            .await?;
+        let asked_step_ms = asked_step(query.step_ms, range)?;
         let rows = self.coverage_rows(range, &asked).await?;
         let coverage = coverage(&rows, range, &asked);
-        let longest_interval_ns = rows.iter().map(|row| row.longest_interval_ns).max().unwrap_or(0);
-        let step_ms = step(query.step_ms, range, longest_interval_ns)?;
+        // One host, so at most one row.
+        let of_host = |length: fn(&CoverageRow) -> u64| rows.first().map_or(0, length);
+        let longest_interval_ns = of_host(|row| row.longest_interval_ns);
+        let usual_interval_ns = of_host(|row| row.usual_interval_ns);
+        let step_ms = asked_step_ms.unwrap_or_else(|| chosen_step(range, usual_interval_ns));
         let [host] = asked;
         let one_process = !process_id.is_empty();
         let filter = HistoryFilter {
@@ -97,6 +126,12 @@ impl Queries {
             longest_interval_ns,
         };
         let steps = self.store.history(&filter).await?;
+        if !one_process && steps.iter().all(|step| step.seen == 0) {
+            let (name, host) = (&filter.name, &filter.host);
+            return Err(QueryError::NotFound(format!(
+                "no process named {name} was seen on {host} in that range"
+            )));
+        }
         Ok(History {
             range,
             step_ms,
@@ -106,13 +141,12 @@ impl Queries {
     }
 }
 
-/// The step that was asked for, or one that gives at most `POINTS` points of whole intervals.
-fn step(asked_ms: u64, range: TimeRange, longest_interval_ns: u64) -> Result<i64, QueryError> {
-    let length_ms = range.end_ms - range.start_ms;
+/// The step that was asked for; `None`: it is left to us.
+fn asked_step(asked_ms: u64, range: TimeRange) -> Result<Option<i64>, QueryError> {
     if asked_ms == 0 {
-        let wanted_ms = length_ms.div_euclid(POINTS) + i64::from(length_ms.rem_euclid(POINTS) > 0);
-        return Ok(wanted_ms.max(interval_ms(longest_interval_ns)).max(1));
+        return Ok(None);
     }
+    let length_ms = range.end_ms - range.start_ms;
     let step_ms = i64::try_from(asked_ms).unwrap_or(i64::MAX).min(length_ms);
     if length_ms / step_ms > POINTS_MAX {
         return Err(QueryError::invalid(
@@ -123,7 +157,18 @@ fn step(asked_ms: u64, range: TimeRange, longest_interval_ns: u64) -> Result<i64
             ),
         ));
     }
-    Ok(step_ms)
+    Ok(Some(step_ms))
+}
+
+/// The least round step that gives at most `POINTS` points and holds an interval as they usually are. Drains come a
+/// little late, so an interval may be a tenth longer than the step.
+fn chosen_step(range: TimeRange, usual_interval_ns: u64) -> i64 {
+    let length_ms = range.end_ms - range.start_ms;
+    let chart_ms = length_ms.div_euclid(POINTS) + i64::from(length_ms.rem_euclid(POINTS) > 0);
+    let least_ms = chart_ms.max(interval_ms(usual_interval_ns) * 10 / 11);
+    let days = least_ms.div_euclid(MS_PER_DAY) + i64::from(least_ms.rem_euclid(MS_PER_DAY) > 0);
+    let round_ms = ROUND_MS.into_iter().find(|round_ms| *round_ms >= least_ms);
+    round_ms.unwrap_or(days * MS_PER_DAY)
 }
 
 /// A point for each step of the range. A process that has no row in a step draws nothing there, because it did not
@@ -196,24 +241,43 @@ mod tests {
     }
 
     #[test]
-    fn a_chosen_step_fits_a_chart_and_holds_whole_intervals() {
-        let hour = TimeRange {
-            start_ms: 0,
-            end_ms: 3_600_000,
-        };
-        assert_eq!(step(0, hour, 1_000_000_000).unwrap(), 12_000);
-        assert_eq!(step(0, hour, 60_000_000_000).unwrap(), 60_000);
-        assert_eq!(step(0, RANGE, 1_000_000_001).unwrap(), 1_001);
+    fn a_chosen_step_is_round_and_fits_a_chart_and_an_interval() {
+        for (length_ms, usual_ms, step_ms) in [
+            (10_000, 100, 100),
+            (60_000, 1_000, 1_000),
+            (HOUR_MS, 1_000, 15_000),
+            (HOUR_MS, 10_000, 15_000),
+            (HOUR_MS, 60_000, 60_000),
+            // A drain that comes late by a little makes no step twice as long, one that takes half as long again does.
+            (60_000, 1_090, 1_000),
+            (60_000, 1_500, 2_000),
+            (24 * HOUR_MS, 1_000, 300_000),
+            (168 * HOUR_MS, 1_000, HOUR_MS),
+            (300 * MS_PER_DAY, 1_000, MS_PER_DAY),
+            (301 * MS_PER_DAY, 1_000, 2 * MS_PER_DAY),
+        ] {
+            let range = TimeRange {
+                start_ms: 0,
+                end_ms: length_ms,
+            };
+            let usual_interval_ns = usual_ms * 1_000_000;
+            assert_eq!(
+                chosen_step(range, usual_interval_ns),
+                step_ms,
+                "{length_ms} {usual_ms}"
+            );
+        }
     }
 
     #[test]
     fn too_many_points_are_refused_and_a_step_ends_with_the_range() {
         let week = TimeRange {
             start_ms: 0,
-            end_ms: 168 * 3_600_000,
+            end_ms: 168 * HOUR_MS,
         };
-        assert!(step(1_000, week, 0).is_err());
-        assert_eq!(step(60_000, week, 0).unwrap(), 60_000);
-        assert_eq!(step(u64::MAX, RANGE, 0).unwrap(), 10_000);
+        assert!(asked_step(1_000, week).is_err());
+        assert_eq!(asked_step(60_000, week).unwrap(), Some(60_000));
+        assert_eq!(asked_step(u64::MAX, RANGE).unwrap(), Some(10_000));
+        assert_eq!(asked_step(0, RANGE).unwrap(), None);
     }
 }

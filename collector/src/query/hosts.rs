@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::{AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts, coverage::coverage};
+use super::{
+    AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts, coverage::coverage, range::HOUR_MS,
+};
 use crate::{
     model::TimeRange,
     store::queries::{AuditRow, HostRow},
 };
 
 /// The range of hosts without one: the last day.
-const RANGE_MS: i64 = 24 * 3_600_000;
+const RANGE_MS: i64 = 24 * HOUR_MS;
 
 /// Rows an answer may have.
 fn limit() -> u32 {
@@ -60,8 +62,8 @@ impl Queries {
     /// # Errors
     /// When the question cannot be answered as it stands, or the store does not answer.
     pub async fn hosts(&self, range: Option<AskedRange>, now_ms: i64) -> Result<Hosts, QueryError> {
-        let range = range.unwrap_or_default().or_last(RANGE_MS, now_ms)?;
         let _turn = self.turn().await?;
+        let range = self.range_until_newest(range, RANGE_MS, &[], now_ms).await?;
         let rows = self.store.hosts(range, limit()).await?;
         let observed = self.coverage_rows(range, &[]).await?;
         let observed: HashMap<_, _> = observed.iter().map(|row| (&*row.host, row)).collect();
@@ -87,7 +89,9 @@ impl Queries {
     pub async fn audit(&self, query: &AuditQuery, now_ms: i64) -> Result<Audit, QueryError> {
         check_hosts(&query.hosts)?;
         let _turn = self.turn().await?;
-        let range = self.range_or_last(query.range, 0, &query.hosts, now_ms).await?;
+        let range = self
+            .range_or_intervals(query.range, 0, &query.hosts, now_ms)
+            .await?;
         let observed = self.coverage_rows(range, &query.hosts).await?;
         let losses = |host: &str| {
             let row = observed.iter().find(|row| row.host == host)?;

@@ -6,8 +6,11 @@ use crate::{
     store::queries::{IntervalRow, NewestRow},
 };
 
+/// An hour: the range of most questions without one.
+pub(super) const HOUR_MS: i64 = 3_600_000;
+
 /// The longest range: what is kept of raw rows.
-const RANGE_MS_MAX: i64 = 168 * 3_600_000;
+pub(super) const RANGE_MS_MAX: i64 = 168 * HOUR_MS;
 
 /// Intervals that may be asked for.
 const INTERVALS_MAX: u32 = 3_600;
@@ -16,7 +19,7 @@ const INTERVALS_MAX: u32 = 3_600;
 const INTERVALS: u32 = 10;
 
 /// How far back the newest interval is looked for, one window after the other.
-const LOOKBACKS_MS: [i64; 4] = [120_000, 3_600_000, 24 * 3_600_000, RANGE_MS_MAX];
+const LOOKBACKS_MS: [i64; 4] = [120_000, HOUR_MS, 24 * HOUR_MS, RANGE_MS_MAX];
 
 /// How far ahead of ours the clock of a host may be and still say what "last" means.
 const AHEAD_MS_MAX: i64 = 300_000;
@@ -32,7 +35,7 @@ const SILENCE_MS_MIN: i64 = 5_000;
 pub struct AskedRange {
     /// Milliseconds since 1970.
     pub start_ms: Option<i64>,
-    /// Milliseconds since 1970; absent: now.
+    /// Milliseconds since 1970; absent: the end of the newest complete interval.
     pub end_ms: Option<i64>,
 }
 
@@ -63,8 +66,42 @@ impl AskedRange {
 }
 
 impl Queries {
+    /// The range that was asked for, `default_ms` long where its start is absent.
+    ///
+    /// Where its end is absent it ends with the newest complete interval: the seconds that are still on their way
+    /// would only seem not to be observed. When all hosts are silent it ends now, so that their silence shows.
+    pub(super) async fn range_until_newest(
+        &self,
+        asked: Option<AskedRange>,
+        default_ms: i64,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<TimeRange, QueryError> {
+        let asked = asked.unwrap_or_default();
+        if asked.end_ms.is_some() {
+            return asked.or_last(default_ms, now_ms);
+        }
+        let newest = self.newest(LOOKBACKS_MS[0], hosts, now_ms).await?;
+        let end_ms = slowest(&newest, now_ms)
+            .filter(|row| row.newest_ms + silence_ms(row) >= now_ms)
+            .map(|row| row.newest_ms)
+            .filter(|end_ms| asked.start_ms.is_none_or(|start_ms| start_ms < *end_ms));
+        asked.or_last(default_ms, end_ms.unwrap_or(now_ms))
+    }
+
+    /// The newest interval of each host that sent something within `lookback_ms`.
+    async fn newest(
+        &self,
+        lookback_ms: i64,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<Vec<NewestRow>, QueryError> {
+        let (from_ms, to_ms) = (now_ms - lookback_ms, now_ms + AHEAD_MS_MAX);
+        Ok(self.store.newest_per_host(from_ms, to_ms, hosts).await?)
+    }
+
     /// The range that was asked for, or the last complete intervals (0: the default number of them).
-    pub(super) async fn range_or_last(
+    pub(super) async fn range_or_intervals(
         &self,
         asked: Option<AskedRange>,
         intervals: u32,
@@ -72,15 +109,14 @@ impl Queries {
         now_ms: i64,
     ) -> Result<TimeRange, QueryError> {
         let intervals = super::check_limit("last_intervals", intervals, INTERVALS, INTERVALS_MAX)?;
-        if let Some(asked) = asked {
-            return asked.or_last(3_600_000, now_ms);
+        if asked.is_some() {
+            return self.range_until_newest(asked, HOUR_MS, hosts, now_ms).await;
         }
         for lookback_ms in LOOKBACKS_MS {
-            let newest = self
-                .store
-                .newest_per_host(now_ms - lookback_ms, now_ms + AHEAD_MS_MAX, hosts)
-                .await?;
-            let Some(slowest) = slowest(&newest) else { continue };
+            let newest = self.newest(lookback_ms, hosts, now_ms).await?;
+            let Some(slowest) = slowest(&newest, now_ms) else {
+                continue;
+            };
             let reach_ms =
                 interval_ms(slowest.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
             let from_ms = slowest.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
@@ -105,20 +141,24 @@ impl Queries {
     /// # Errors
     /// When the store refused the question or did not answer.
     pub async fn newest_complete_ms(&self, hosts: &[String], now_ms: i64) -> Result<Option<i64>, QueryError> {
-        let (from_ms, to_ms) = (now_ms - LOOKBACKS_MS[0], now_ms + AHEAD_MS_MAX);
-        let newest = self.store.newest_per_host(from_ms, to_ms, hosts).await?;
-        Ok(slowest(&newest).map(|slowest| slowest.newest_ms))
+        let newest = self.newest(LOOKBACKS_MS[0], hosts, now_ms).await?;
+        Ok(slowest(&newest, now_ms).map(|slowest| slowest.newest_ms))
     }
 }
 
-/// Of the hosts that are alive the one whose newest interval ended first: up to there all are complete.
-fn slowest(newest: &[NewestRow]) -> Option<&NewestRow> {
-    let front_ms = newest.iter().map(|row| row.newest_ms).max()?;
-    let alive = newest.iter().filter(|row| {
-        let silence_ms = (MISSED_MAX * interval_ms(row.newest_interval_ns)).max(SILENCE_MS_MIN);
-        row.newest_ms + silence_ms >= front_ms
-    });
+/// Of the hosts that are alive the one whose newest interval ended first: up to there all are complete. A clock that
+/// runs ahead makes no other host seem silent.
+fn slowest(newest: &[NewestRow], now_ms: i64) -> Option<&NewestRow> {
+    let front_ms = newest.iter().map(|row| row.newest_ms).max()?.min(now_ms);
+    let alive = newest
+        .iter()
+        .filter(|row| row.newest_ms + silence_ms(row) >= front_ms);
     alive.min_by_key(|row| row.newest_ms)
+}
+
+/// The silence that means that a host has stopped.
+fn silence_ms(row: &NewestRow) -> i64 {
+    (MISSED_MAX * interval_ms(row.newest_interval_ns)).max(SILENCE_MS_MIN)
 }
 
 /// From the end of the interval before the first to the end of the last; `ends` are newest first. Where the interval
@@ -252,8 +292,15 @@ mod tests {
             newest("b", 99_200),
             newest("stopped", 90_000),
         ];
-        assert_eq!(slowest(&rows).unwrap().host, "b");
-        assert_eq!(slowest(&rows[2..]).unwrap().host, "stopped");
-        assert!(slowest(&[]).is_none());
+        assert_eq!(slowest(&rows, NOW_MS).unwrap().host, "b");
+        assert_eq!(slowest(&rows[2..], NOW_MS).unwrap().host, "stopped");
+        assert!(slowest(&[], NOW_MS).is_none());
+    }
+
+    #[test]
+    fn a_clock_that_runs_ahead_makes_nobody_seem_silent() {
+        let rows = [newest("ahead", NOW_MS + 60_000), newest("b", NOW_MS - 1_000)];
+        assert_eq!(slowest(&rows, NOW_MS).unwrap().host, "b");
+        assert_eq!(slowest(&rows[..1], NOW_MS).unwrap().host, "ahead");
     }
 }

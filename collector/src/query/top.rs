@@ -157,7 +157,7 @@ impl Queries {
         check_text("name_contains", &query.name_contains)?;
         let _turn = self.turn().await?;
         let range = self
-            .range_or_last(query.range, query.last_intervals, &query.hosts, now_ms)
+            .range_or_intervals(query.range, query.last_intervals, &query.hosts, now_ms)
             .await?;
         let filter = TopFilter {
             range,
@@ -227,7 +227,9 @@ impl Queries {
             ));
         }
         let _turn = self.turn().await?;
-        let range = self.range_or_last(query.range, 0, &query.hosts, now_ms).await?;
+        let range = self
+            .range_or_intervals(query.range, 0, &query.hosts, now_ms)
+            .await?;
         let filter = TopFilter {
             range,
             hosts: query.hosts.clone(),

@@ -28,8 +28,10 @@ pub struct IntervalRow {
 #[expect(missing_docs, reason = "columns of queries/coverage.sql")]
 pub struct CoverageRow {
     pub host: String,
+    pub first_ms: i64,
     pub observed_ns: u64,
     pub longest_interval_ns: u64,
+    pub usual_interval_ns: u64,
     pub loss_reasons: Vec<String>,
     pub loss_counts: Vec<u64>,
     pub sources: Vec<String>,
@@ -291,6 +293,18 @@ impl Store {
             .param("before_ms", before_ms)
             .param("hosts", hosts);
         all("coverage", query).await
+    }
+
+    /// Those of the hosts that had sent something by `until_ms`.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn known_hosts(&self, hosts: &[String], until_ms: i64) -> Answer<String> {
+        let query = self
+            .question(include_str!("../../queries/known_hosts.sql"))
+            .param("until_ms", until_ms)
+            .param("hosts", hosts);
+        all("known_hosts", query).await
     }
 
     /// The processes that used most.

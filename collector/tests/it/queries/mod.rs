@@ -1,5 +1,6 @@
 //! Known snapshots in, exact figures out, for each question.
 
+mod coverage;
 mod half_stored;
 mod hostile;
 mod lists;

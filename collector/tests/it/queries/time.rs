@@ -5,7 +5,8 @@ use tonic::Code;
 
 use super::{fleet, near};
 use crate::support::{
-    Agent, Collector, Engine, PATIENCE, Push, SECOND_NS, TOKEN, now_ms, process_id, range, sample, snapshot,
+    Agent, Collector, Engine, PATIENCE, Push, SECOND_NS, TOKEN, now_ms, process_id, push, range, sample,
+    snapshot,
 };
 
 #[tokio::test]
@@ -61,20 +62,69 @@ async fn a_history_adds_up_and_shows_its_gaps() {
         near(point.avg_cpu_percent.unwrap(), 30.0);
         near(point.avg_num_procs.unwrap(), 2.0);
     }
-    let absent = ask("", "db1", "nobody", 2_000).await.unwrap();
+    let pause = ask("", "db1", "burst", 6_000).await.unwrap();
     assert_eq!(
-        absent.points[0].cpu_seconds,
-        Some(0.0),
+        (pause.points[1].cpu_seconds, pause.points[1].gap),
+        (Some(0.0), false),
         "the host was watched, and there was none"
     );
-    assert!(absent.points[5].gap);
 
-    assert_eq!(
-        ask(&process_id(99), "", "", 0).await.unwrap_err().code(),
-        Code::NotFound
-    );
+    for (id, host, name, said) in [
+        (process_id(99), "", "", "is known"),
+        (String::new(), "ghost", "nginx", "no host ghost is known"),
+        (
+            String::new(),
+            "db1",
+            "nobody",
+            "no process named nobody was seen on db1 in that range",
+        ),
+    ] {
+        let status = ask(&id, host, name, 0).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{status}");
+        assert!(status.message().contains(said), "{status}");
+    }
     let chosen = ask("", "db1", "nginx", 0).await.unwrap();
     assert_eq!((chosen.step_ms, chosen.points.len()), (1_000, 12));
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn one_stall_makes_no_step_longer() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let start_ms = now_ms() - 60_000;
+    let mut agent = Agent::new(1);
+    let mut frames: Vec<_> = (1..=20)
+        .map(|second| {
+            agent.freeze(&snapshot(
+                "h",
+                start_ms + second * 1_000,
+                vec![sample(1, "a", 500, 1)],
+            ))
+        })
+        .collect();
+    frames.push(agent.freeze(&v1::Snapshot {
+        interval_ns: 30 * SECOND_NS,
+        ..snapshot("h", start_ms + 50_000, vec![sample(1, "a", 15_000, 1)])
+    }));
+    push(&collector, &frames).await.unwrap();
+    let request = v1::GetProcessHistoryRequest {
+        host: "h".to_owned(),
+        name: "a".to_owned(),
+        range: range(start_ms, start_ms + 50_000),
+        ..Default::default()
+    };
+    let history = collector
+        .query()
+        .await
+        .get_process_history(request)
+        .await
+        .unwrap();
+    let history = history.into_inner();
+    assert_eq!((history.step_ms, history.points.len()), (1_000, 50));
+    for point in history.points {
+        near(point.avg_cpu_percent.unwrap(), 50.0);
+    }
     collector.stop().await;
 }
 
