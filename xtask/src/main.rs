@@ -21,7 +21,7 @@ mod tidy;
 #[path = "../../startup/src/usage.rs"]
 mod usage;
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -29,6 +29,18 @@ use crate::place::Place;
 
 /// The exit code that the other programs have for it, too.
 const WRONG_USAGE: u8 = 2;
+
+/// Options that can each be read and do not go together.
+#[derive(Debug)]
+struct WrongUsage(String);
+
+impl fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
@@ -87,7 +99,23 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(code(&error))
         }
+    }
+}
+
+/// 2 for wrong usage, 1 for all else.
+fn code(error: &anyhow::Error) -> u8 {
+    if error.is::<WrongUsage>() { WRONG_USAGE } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_wrong_usage_is_exit_code_2() {
+        assert_eq!(code(&WrongUsage("two equal ports".to_owned()).into()), 2);
+        assert_eq!(code(&anyhow::anyhow!("a port is taken")), 1);
     }
 }

@@ -13,12 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::{parts::Parts, show::Question};
 use crate::{
+    WrongUsage,
     duration::parse_duration,
     place::{Place, user_folder},
     setup,
@@ -88,6 +89,7 @@ pub(crate) fn build(place: &Place, release: bool) -> Result<()> {
 /// # Errors
 /// One line: what is missing or taken before the start, or what stopped by itself after it.
 pub(crate) fn run(place: &Place, args: &RunArgs) -> Result<()> {
+    check_options(args)?;
     let ready = setup::run(place, false)?;
     build(place, false)?;
     check_agent(&place.programs)?;
@@ -230,6 +232,27 @@ fn check_agent(programs: &Path) -> Result<()> {
     )
 }
 
+/// Refuses ports that cannot be, before anything is set up or built.
+fn check_options(args: &RunArgs) -> Result<(), WrongUsage> {
+    let mut ports = vec![("--grpc-port", args.grpc_port), ("--http-port", args.http_port)];
+    if args.store_url.is_none() {
+        ports.insert(0, ("--engine-port", args.engine_port));
+    }
+    while let Some((option, port)) = ports.pop() {
+        if port == 0 {
+            return Err(WrongUsage(format!(
+                "{option} 0 means any port, and the other parts have to find this one: choose a port"
+            )));
+        }
+        if let Some((other, _)) = ports.iter().find(|(_, taken)| *taken == port) {
+            return Err(WrongUsage(format!(
+                "{other} and {option} are both {port}: give each a port of its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Says which port is taken, before anything is started.
 fn check_ports(args: &RunArgs) -> Result<()> {
     let ours = "stop the program that has it (perhaps another `cargo xtask run`) or choose another";
@@ -259,10 +282,6 @@ fn check_port(port: u16, user: &str, remedy: &str, option: &str) -> Result<()> {
 
 /// Waits until a part that was started listens.
 fn wait_for_port(parts: &mut Parts, who: &str, port: u16) -> Result<()> {
-    ensure!(
-        port != 0,
-        "port 0 means any port, and the others have to find the {who}: choose a port"
-    );
     parts.wait(
         &format!("the {who} to listen on port {port}"),
         LISTEN_TIME,
@@ -305,6 +324,38 @@ mod tests {
         };
         check("200 OK", true);
         check("503 Service Unavailable", false);
+    }
+
+    #[test]
+    fn ports_that_cannot_be_are_refused_before_anything_starts() {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: RunArgs,
+        }
+        let check = |options: &str, said: Option<&str>| {
+            let words = ["run"].into_iter().chain(options.split_whitespace());
+            let args = <Run as clap::Parser>::try_parse_from(words).unwrap().args;
+            let line = check_options(&args).err().map(|wrong| wrong.to_string());
+            assert_eq!(line.as_deref(), said, "{options}");
+        };
+        check("", None);
+        check(
+            "--grpc-port 7000 --http-port 7000",
+            Some("--grpc-port and --http-port are both 7000: give each a port of its own"),
+        );
+        check(
+            "--grpc-port 8123",
+            Some("--engine-port and --grpc-port are both 8123: give each a port of its own"),
+        );
+        check(
+            "--http-port 0",
+            Some("--http-port 0 means any port, and the other parts have to find this one: choose a port"),
+        );
+        check(
+            "--grpc-port 8123 --store-url http://127.0.0.1:8123 --store-password-file f",
+            None,
+        );
     }
 
     #[test]
