@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use procscope_proto::v1::{
@@ -30,6 +30,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_REFUSED: Duration = Duration::from_secs(15);
 /// Without an acknowledgement for so long while something is sent, the stream is taken for dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(45);
+/// The log is told of a collector that stays away at most so often.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -72,34 +74,66 @@ pub async fn run(endpoint: Endpoint, token: MetadataValue<Ascii>, outbox: Arc<Ou
         .tcp_nodelay(true);
     let mut backoff = BACKOFF_MIN;
     let mut connected = false;
+    let mut outage = Outage::default();
     loop {
         while outbox.peek(Queue::is_empty) {
             outbox.changed.notified().await;
         }
-        let status = match one_stream(&endpoint, &token, &outbox, &mut connected).await {
+        let status = match one_stream(&endpoint, &token, &outbox, &mut connected, &mut outage).await {
             Ok(()) => Status::unavailable("the collector ended the stream"),
             Err(status) => status,
         };
         if connected {
             backoff = BACKOFF_MIN;
         }
-        let wait = if is_refusal(status.code()) {
-            BACKOFF_REFUSED
-        } else {
-            jitter(backoff)
-        };
-        let waiting = outbox.peek(Queue::len);
-        warn!(
-            collector = %endpoint.uri(),
-            code = ?status.code(),
-            reason = %describe(&status),
-            snapshots_waiting = waiting,
-            retry_in_ms = wait.as_millis(),
-            "no stream to the collector; snapshots wait in memory"
-        );
+        let refused = is_refusal(status.code());
+        let wait = if refused { BACKOFF_REFUSED } else { jitter(backoff) };
+        if let Some(lasted) = outage.tried_in_vain(refused, Instant::now()) {
+            warn!(
+                collector = %endpoint.uri(),
+                code = ?status.code(),
+                reason = %describe(&status),
+                lasted_s = lasted.as_secs(),
+                snapshots_waiting = outbox.peek(Queue::len),
+                retry_in_ms = wait.as_millis(),
+                "no stream to the collector; snapshots wait in memory"
+            );
+        }
         connected = false;
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// A time without a stream, and what of it the log knows. Pure.
+#[derive(Debug, Default)]
+struct Outage {
+    since: Option<Instant>,
+    said: Option<Instant>,
+    /// The log knows that the collector is there and refuses.
+    refusal_said: bool,
+}
+
+impl Outage {
+    /// Another try has failed; how long it has been when that is worth a line: at once, then once a minute. That
+    /// a collector refuses is news of its own, once.
+    fn tried_in_vain(&mut self, refused: bool, now: Instant) -> Option<Duration> {
+        let since = *self.since.get_or_insert(now);
+        let due = self
+            .said
+            .is_none_or(|said| now.saturating_duration_since(said) >= SAID_EVERY);
+        if !due && (!refused || self.refusal_said) {
+            return None;
+        }
+        self.said = Some(now);
+        self.refusal_said |= refused;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// The collector is back; how long it was away, if it was.
+    fn end(&mut self, now: Instant) -> Option<Duration> {
+        let since = std::mem::take(self).since?;
+        Some(now.saturating_duration_since(since))
     }
 }
 
@@ -109,6 +143,7 @@ async fn one_stream(
     token: &MetadataValue<Ascii>,
     outbox: &Outbox,
     connected: &mut bool,
+    outage: &mut Outage,
 ) -> Result<(), Status> {
     let channel: Channel = endpoint
         .connect()
@@ -138,7 +173,11 @@ async fn one_stream(
                 outbox.peek_mut(|queue| queue.stored_through(durable));
                 if !*connected && durable > 0 {
                     *connected = true;
-                    info!(collector = %endpoint.uri(), "the collector stores what this agent sends");
+                    info!(
+                        collector = %endpoint.uri(),
+                        was_away_s = outage.end(Instant::now()).map(|lasted| lasted.as_secs()),
+                        "the collector stores what this agent sends"
+                    );
                 }
             }
             Some(Ok(Ok(None))) => return Ok(()),
@@ -236,6 +275,42 @@ mod tests {
             let wait = jitter(BACKOFF_MAX);
             assert!(wait >= BACKOFF_MAX / 2 && wait <= BACKOFF_MAX);
         }
+    }
+
+    #[test]
+    fn a_collector_that_stays_away_is_said_once_a_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut outage = Outage::default();
+        let said: Vec<u64> = (0..=130)
+            .step_by(5)
+            .filter_map(|seconds| outage.tried_in_vain(false, at(seconds)))
+            .map(|lasted| lasted.as_secs())
+            .collect();
+        assert_eq!(said, [0, 60, 120]);
+        assert_eq!(outage.end(at(131)), Some(Duration::from_secs(131)));
+        assert_eq!(outage.end(at(131)), None);
+        assert_eq!(outage.tried_in_vain(false, at(132)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_refusal_is_said_at_once_and_not_again() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut outage = Outage::default();
+        let tries = [
+            (false, 0),
+            (true, 1),
+            (true, 16),
+            (false, 20),
+            (true, 30),
+            (true, 61),
+        ];
+        let said: Vec<bool> = tries
+            .into_iter()
+            .map(|(refused, seconds)| outage.tried_in_vain(refused, at(seconds)).is_some())
+            .collect();
+        assert_eq!(said, [true, true, false, false, false, true]);
     }
 
     #[test]
