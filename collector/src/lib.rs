@@ -14,6 +14,7 @@ pub mod writer;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use axum::middleware;
 use procscope_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer},
@@ -22,7 +23,8 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
-use tonic::{codec::CompressionEncoding, transport::Server};
+use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
         grpc::Grpc,
         host_check::HostCheck,
         http::{Http, router},
+        refusals,
     },
     config::Config,
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, QUEUE_LEN_MAX},
@@ -120,28 +123,15 @@ pub async fn run(
     let close_queue = ingest.closer();
     let queries = Queries::new(store);
     let host_check = HostCheck::new(config.insecure);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+    let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let services = services(health_service, ingest, grpc)?;
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Only so that a browser or curl is told where it is.
+        .accept_http1(true)
         .layer(host_check)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(
-            IngestServiceServer::new(ingest)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX + ENVELOPE_BYTES),
-        )
-        .add_service(
-            QueryServiceServer::new(Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone()))
-                .accept_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Gzip),
-        )
+        .add_routes(services)
         .serve_with_incoming_shutdown(
             tokio_stream::wrappers::TcpListenerStream::new(listeners.grpc),
             stopped(stop.clone()),
@@ -186,6 +176,34 @@ pub async fn run(
     supervisor.abort();
     reporter.abort();
     outcome
+}
+
+/// All services of the gRPC port.
+fn services(
+    health: HealthServer<impl Health>,
+    ingest: Ingest,
+    grpc: Grpc,
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let ingest = IngestServiceServer::new(ingest)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX + ENVELOPE_BYTES);
+    let grpc = QueryServiceServer::new(grpc)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
+    let routes = Routes::new(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(ingest)
+        .add_service(grpc);
+    Ok(routes
+        .into_axum_router()
+        .layer(middleware::from_fn(refusals::explain))
+        .into())
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -4,6 +4,7 @@ pub mod convert;
 pub mod grpc;
 pub mod host_check;
 pub mod http;
+pub mod refusals;
 
 use axum::http::StatusCode;
 use tonic::{Code, Status};

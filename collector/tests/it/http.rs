@@ -5,7 +5,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{Agent, Collector, Engine, channel, now_ms, push, sample, snapshot, wait_until};
+use crate::support::{Agent, Collector, Engine, channel, get, now_ms, push, sample, snapshot, wait_until};
 
 #[tokio::test]
 async fn the_page_shows_the_top_as_text_and_runs_nothing() {
@@ -152,5 +152,71 @@ async fn the_metrics_count_what_happened() {
         collector.metric("procscope_collector_agents_connected").await == 0
     })
     .await;
+    collector.stop().await;
+}
+
+/// Calls a method with any bytes as the message.
+async fn call(collector: &Collector, method: &'static str, message: &[u8]) -> tonic::Status {
+    #[derive(Default)]
+    struct Bytes;
+    impl tonic::codec::Encoder for Bytes {
+        type Item = Vec<u8>;
+        type Error = tonic::Status;
+        fn encode(
+            &mut self,
+            item: Vec<u8>,
+            buffer: &mut tonic::codec::EncodeBuf<'_>,
+        ) -> Result<(), Self::Error> {
+            bytes::BufMut::put_slice(buffer, &item);
+            Ok(())
+        }
+    }
+    impl tonic::codec::Decoder for Bytes {
+        type Item = ();
+        type Error = tonic::Status;
+        fn decode(&mut self, _: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<()>, Self::Error> {
+            Ok(None)
+        }
+    }
+    impl tonic::codec::Codec for Bytes {
+        type Encode = Vec<u8>;
+        type Decode = ();
+        type Encoder = Self;
+        type Decoder = Self;
+        fn encoder(&mut self) -> Self {
+            Self
+        }
+        fn decoder(&mut self) -> Self {
+            Self
+        }
+    }
+    let mut client = tonic::client::Grpc::new(collector.channel().await);
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static(method);
+    let request = tonic::Request::new(message.to_vec());
+    client.unary(request, path, Bytes).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn who_speaks_another_language_is_told_so() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let top = "/procscope.v1.QueryService/ListTopProcesses";
+    let garbage = call(&collector, top, b"\xff\xff\xff no question").await;
+    assert_eq!(garbage.code(), Code::InvalidArgument, "{garbage}");
+    assert!(
+        garbage.message().contains("ListTopProcesses could not be read"),
+        "{garbage}"
+    );
+    for method in ["/procscope.v1.QueryService/Nothing", "/nowhere/Nothing"] {
+        let unknown = call(&collector, method, b"").await;
+        assert_eq!(unknown.code(), Code::Unimplemented, "{unknown}");
+        assert!(unknown.message().starts_with(method), "{unknown}");
+    }
+    let (status, _, body) = get(collector.grpc, "/metrics", "localhost").await;
+    assert!(
+        status == 415 && body.contains("this port speaks gRPC"),
+        "{status} {body}"
+    );
     collector.stop().await;
 }
