@@ -48,7 +48,7 @@ pub(crate) struct Global {
     /// Begin of the range: a duration back from now (10m), RFC 3339, or unix seconds
     #[arg(long, global = true, value_name = "WHEN", value_parser = When::parse, allow_hyphen_values = true)]
     pub since: Option<When>,
-    /// End of the range, itself not included [default: now]
+    /// End of the range, itself not included [default: that of the newest complete interval]
     #[arg(long, global = true, value_name = "WHEN", value_parser = When::parse, allow_hyphen_values = true)]
     pub until: Option<When>,
     /// Only this host; repeat it for several

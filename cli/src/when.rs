@@ -41,8 +41,8 @@ impl When {
     }
 }
 
-/// The half-open range [since, until). Without an end it ends now; without a begin the server takes the length
-/// that it takes by default; `None` leaves all of it to the server.
+/// The half-open range [since, until). An end that nobody wrote is left to the collector, which knows the newest
+/// complete interval; so is a begin, which then lies as far back as it does by default.
 pub(crate) fn range(
     since: Option<When>,
     until: Option<When>,
@@ -50,19 +50,15 @@ pub(crate) fn range(
 ) -> Result<Option<TimeRange>, String> {
     let start = since.map(|since| since.instant(now)).transpose()?;
     let end = until.map(|until| until.instant(now)).transpose()?;
-    let (start, end) = match (start, end) {
-        (None, None) => return Ok(None),
-        (Some(start), end) => (Some(start), end.unwrap_or(now)),
-        (None, Some(end)) => (None, end),
-    };
-    if let Some(start) = start.filter(|start| *start >= end) {
+    let last = end.unwrap_or(now);
+    if let Some(start) = start.filter(|start| *start >= last) {
         return Err(format!(
-            "the range ends at {end}, not after its begin at {start}: put --since before --until"
+            "the range ends at {last}, not after its begin at {start}: put --since before --until"
         ));
     }
-    Ok(Some(TimeRange {
+    Ok((start.is_some() || end.is_some()).then(|| TimeRange {
         start: start.map(to_wire),
-        end: Some(to_wire(end)),
+        end: end.map(to_wire),
     }))
 }
 
@@ -136,26 +132,21 @@ mod tests {
         "2026-01-31T12:00:00Z".parse().unwrap()
     }
 
-    fn check(since: &str, until: Option<&str>, shown: &str) {
-        let until = until.map(|until| When::parse(until).unwrap());
-        let range = range(Some(When::parse(since).unwrap()), until, now()).unwrap();
+    fn check(since: &str, until: &str, shown: &str) {
+        let range = range(When::parse(since).ok(), When::parse(until).ok(), now()).unwrap();
         assert_eq!(show_range(range.as_ref()), shown);
     }
 
     #[test]
     fn all_three_ways_of_writing_an_instant_are_read() {
-        check("10m", None, "2026-01-31 11:50:00 - 12:00:00 UTC");
-        check(
-            "2026-01-31T10:00:00Z",
-            Some("1h"),
-            "2026-01-31 10:00:00 - 11:00:00 UTC",
-        );
+        check("10m", "0s", "2026-01-31 11:50:00 - 12:00:00 UTC");
+        check("2026-01-31T10:00:00Z", "1h", "2026-01-31 10:00:00 - 11:00:00 UTC");
         check(
             "2026-01-31T12:00:00+02:00",
-            Some("1769857260"),
+            "1769857260",
             "2026-01-31 10:00:00 - 11:01:00 UTC",
         );
-        check("1d", None, "2026-01-30 12:00:00 - 2026-01-31 12:00:00 UTC");
+        check("1d", "0s", "2026-01-30 12:00:00 - 2026-01-31 12:00:00 UTC");
     }
 
     #[test]
@@ -167,6 +158,12 @@ mod tests {
         let open = range(None, When::parse("1h").ok(), now()).unwrap().unwrap();
         assert!(open.start.is_none() && open.end.is_some());
         assert_eq!(range(None, None, now()), Ok(None));
+    }
+
+    #[test]
+    fn an_end_that_nobody_wrote_is_the_collectors_to_choose() {
+        let open = range(When::parse("1h").ok(), None, now()).unwrap().unwrap();
+        assert!(open.start.is_some() && open.end.is_none());
     }
 
     #[test]
