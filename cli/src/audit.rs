@@ -19,9 +19,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<()> {
         range: settings.range,
     };
     let mut response = Client::connect(settings).await?.audit(request).await?;
-    if let Some(limit) = settings.limit.and_then(|limit| usize::try_from(limit).ok()) {
-        response.rows.truncate(limit);
-    }
+    response.rows.truncate(settings.rows_max());
     output::print(
         settings.format,
         || answer(&response),

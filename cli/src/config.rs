@@ -94,6 +94,13 @@ impl Settings {
         })
     }
 
+    /// How many rows are shown where all are shown when nobody says how many.
+    pub(crate) fn rows_max(&self) -> usize {
+        self.limit
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX)
+    }
+
     /// The limit, when it is one that this command can keep.
     pub(crate) fn limit_up_to(&self, max: u32, default: u32) -> Result<u32> {
         match self.limit {

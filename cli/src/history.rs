@@ -53,12 +53,9 @@ pub(crate) async fn run(history: &History, settings: &Settings) -> Result<()> {
         step_ms: milliseconds(history.step),
     };
     let mut response = client.history(request).await?;
-    if let Some(limit) = settings.limit.and_then(|limit| usize::try_from(limit).ok()) {
-        // The newest points are the ones to keep.
-        response
-            .points
-            .drain(..response.points.len().saturating_sub(limit));
-    }
+    // The newest points are the ones to keep.
+    let older = response.points.len().saturating_sub(settings.rows_max());
+    response.points.drain(..older);
     let subject = history
         .name
         .as_deref()

@@ -49,9 +49,7 @@ fn select(response: &mut ListHostsResponse, settings: &Settings) -> Result<()> {
         }
         response.hosts.retain(|host| settings.hosts.contains(&host.host));
     }
-    if let Some(limit) = settings.limit.and_then(|limit| usize::try_from(limit).ok()) {
-        response.hosts.truncate(limit);
-    }
+    response.hosts.truncate(settings.rows_max());
     Ok(())
 }
 

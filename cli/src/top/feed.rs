@@ -30,7 +30,11 @@ pub(super) async fn run(
         let query = queries.borrow_and_update().clone();
         let mut answered = false;
         let failure = tokio::select! {
-            failure = follow(&settings, limit, &query, &mut client, &updates, &mut answered) => failure,
+            ended = follow(&settings, limit, &query, &mut client, &updates, &mut answered) => {
+                ended.err().unwrap_or_else(|| {
+                    Failure::failed(format_args!("the collector at {} ended the stream", settings.server))
+                })
+            }
             changed = queries.changed() => match changed {
                 Ok(()) => continue,
                 Err(_nobody_asks) => return,
@@ -56,25 +60,8 @@ pub(super) async fn run(
     }
 }
 
-/// Passes answers on until it fails.
+/// Passes answers on until the stream ends or fails.
 async fn follow(
-    settings: &Settings,
-    limit: u32,
-    query: &Query,
-    client: &mut Option<Client>,
-    updates: &mpsc::Sender<Update>,
-    answered: &mut bool,
-) -> Failure {
-    match try_follow(settings, limit, query, client, updates, answered).await {
-        Err(failure) => failure,
-        Ok(()) => Failure::failed(format_args!(
-            "the collector at {} ended the stream",
-            settings.server
-        )),
-    }
-}
-
-async fn try_follow(
     settings: &Settings,
     limit: u32,
     query: &Query,
