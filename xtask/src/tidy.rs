@@ -62,12 +62,7 @@ const WALLS: &[Wall] = &[
             "proto/",
             "startup/",
         ],
-        except: &[
-            "collector/src/store/",
-            "collector/src/store.rs",
-            "collector/tests/",
-            "engine/tests/",
-        ],
+        except: &["collector/src/store/", "collector/tests/", "engine/tests/"],
         even_in_comments: false,
         why: "only collector/src/store/ uses the store's crate",
     },
