@@ -4,7 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use procscope_collector::{
-    Listeners, clock,
+    Listeners, RunError, clock,
     config::{Config, Options, load},
     run,
     store::{Store, StoreError},
@@ -80,14 +80,23 @@ async fn serve(config: Config) -> Result<()> {
         store = config.store.url,
         "listening"
     );
+    let store = config.store.url.clone();
     run(config, Listeners { grpc, http }, stop)
         .await
-        .map_err(|error| {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            Failure::failed(format_args!("{error}{cause}"))
+        .map_err(|error| match &error {
+            RunError::Schema(cause) => store_failure(&format!("{error} at {store}"), cause),
+            error => {
+                let cause = std::error::Error::source(error)
+                    .map(|cause| format!(": {cause}"))
+                    .unwrap_or_default();
+                Failure::failed(format_args!("{error}{cause}"))
+            }
         })
+}
+
+/// What was tried on the store, why it failed and what to do.
+fn store_failure(tried: &str, error: &StoreError) -> Failure {
+    Failure::failed(format_args!("{tried}: {}; {}", error.chain(), error.remedy()))
 }
 
 async fn listen(option: &str, address: std::net::SocketAddr) -> Result<TcpListener> {
@@ -139,14 +148,11 @@ fn die_with_parent() -> Result<()> {
 
 async fn migrate(config: &Config) -> Result<()> {
     let store = Store::new(&config.store);
-    let failed = |error: StoreError| {
-        Failure::failed(format_args!(
-            "could not migrate database {} at {}: {}; procscope-collector check says what is missing",
-            config.store.database,
-            config.store.url,
-            error.chain()
-        ))
-    };
+    let tried = format!(
+        "could not migrate database {} at {}",
+        config.store.database, config.store.url
+    );
+    let failed = |error| store_failure(&tried, &error);
     let applied = store.migrate(clock::now_ms()).await.map_err(failed)?;
     store.check_columns().await.map_err(failed)?;
     let lines = if applied.is_empty() {
@@ -190,11 +196,10 @@ async fn check(config: &Config) -> Result<()> {
                     let (applied, open) = (standing.applied.len(), standing.missing.join(", "));
                     say(true, &format!("migrations applied: {applied}"), "")?;
                     if open.is_empty() {
-                        let columns = store.check_columns().await;
-                        let fact = columns
-                            .as_ref()
-                            .map_or_else(StoreError::chain, |()| "columns as written".to_owned());
-                        say(columns.is_ok(), &fact, "see above")?;
+                        match store.check_columns().await {
+                            Ok(()) => say(true, "columns as written", "")?,
+                            Err(error) => say(false, &error.chain(), error.remedy())?,
+                        }
                     } else {
                         say(
                             false,
@@ -203,14 +208,13 @@ async fn check(config: &Config) -> Result<()> {
                         )?;
                     }
                 }
-                Err(error) => say(false, &error.chain(), "see above")?,
+                Err(error) => say(false, &error.chain(), error.remedy())?,
             }
         }
         Err(error) => say(
             false,
             &format!("store at {url}: {}", error.chain()),
-            "start procscope-engine or your ClickHouse server, and see --store-url, --store-user and \
-             --store-password-file",
+            error.remedy(),
         )?,
     }
     match missing {

@@ -39,14 +39,15 @@ pub(crate) async fn keep_ready(
 ) -> StoreError {
     let mut tries: u32 = 0;
     while let Err(error) = prepare(&store).await {
-        if matches!(error, StoreError::Schema(_)) {
+        if matches!(error, StoreError::Schema { .. }) {
             return error;
         }
         if tries.is_multiple_of(SAY_EVERY) {
             warn!(
                 store = url,
                 error = error.chain(),
-                "waiting for the store; see --store-url and procscope-collector check"
+                remedy = error.remedy(),
+                "waiting for the store"
             );
         }
         tries = tries.wrapping_add(1);

@@ -136,17 +136,19 @@ impl Store {
                 match column {
                     Some(column) if column.r#type == kind => {}
                     Some(column) => {
-                        return Err(StoreError::Schema(format!(
-                            "column {table}.{name} is {} in the store but this collector writes {kind}: undo the \
-                             change, or run the collector that made it",
-                            column.r#type
-                        )));
+                        return Err(StoreError::Schema {
+                            fact: format!(
+                                "column {table}.{name} is {} in the store but this collector writes {kind}",
+                                column.r#type
+                            ),
+                            remedy: "undo the change, or run the collector that made it".to_owned(),
+                        });
                     }
                     None => {
-                        return Err(StoreError::Schema(format!(
-                            "column {table}.{name} is missing in the store: run procscope-collector migrate, and \
-                             add the column again if somebody dropped it"
-                        )));
+                        return Err(StoreError::Schema {
+                            fact: format!("column {table}.{name} is missing in the store"),
+                            remedy: format!("add it again: ALTER TABLE {table} ADD COLUMN {name} {kind}"),
+                        });
                     }
                 }
             }
@@ -177,11 +179,14 @@ fn compare(applied: &[AppliedRow]) -> Result<Standing, StoreError> {
         };
         let ours = migration.checksum();
         if row.checksums.iter().any(|theirs| *theirs != ours) {
-            return Err(StoreError::Schema(format!(
-                "migration {name} was applied to this database with another text (checksum {}, ours {ours}): run \
-                 the collector that belongs to the database, or give this one a database of its own",
-                row.checksums.join(" and "),
-            )));
+            return Err(StoreError::Schema {
+                fact: format!(
+                    "migration {name} was applied to this database with another text (checksum {}, ours {ours})",
+                    row.checksums.join(" and "),
+                ),
+                remedy: "run the collector that belongs to the database, or give this one another with --store-database"
+                    .to_owned(),
+            });
         }
         standing.applied.push(name);
     }

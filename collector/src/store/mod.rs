@@ -26,6 +26,9 @@ const QUERY_MEMORY_BYTES_MAX: &str = "1073741824";
 /// Rows an answer may have: exits page by 100,000, histories end at 11,000 points.
 const RESULT_ROWS_MAX: &str = "200000";
 
+/// Characters kept of a refusal: an exception of ClickHouse has some hundred.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
 /// What goes wrong between us and the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -59,8 +62,13 @@ pub enum StoreError {
         source: clickhouse::error::Error,
     },
     /// The tables are not those that this collector writes.
-    #[error("{0}")]
-    Schema(String),
+    #[error("{fact}")]
+    Schema {
+        /// What is so.
+        fact: String,
+        /// What to do.
+        remedy: String,
+    },
 }
 
 /// Exceptions that may pass without a change of the data: the store is busy, full, read-only or closing, or its
@@ -104,7 +112,7 @@ impl StoreError {
             Error::BadResponse(message) => Self::Refused {
                 what,
                 code: exception_code(&message),
-                message,
+                message: one_line(&message),
             },
             Error::Network(_) | Error::TimedOut | Error::Decompression(_) => {
                 Self::Unavailable { what, source: error }
@@ -120,7 +128,7 @@ impl StoreError {
             Self::Unavailable { .. } => true,
             // An answer without a number came from something before the store, such as a proxy.
             Self::Refused { code, .. } => code.is_none_or(|code| CODES_TRANSIENT.contains(&code)),
-            Self::Unreadable { .. } | Self::Schema(_) => false,
+            Self::Unreadable { .. } | Self::Schema { .. } => false,
         }
     }
 
@@ -130,6 +138,25 @@ impl StoreError {
         match self {
             Self::Refused { code, .. } => *code,
             _ => None,
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        match self {
+            Self::Schema { remedy, .. } => remedy,
+            Self::Unavailable { .. } => {
+                "start procscope-engine or your ClickHouse server, or name another with --store-url"
+            }
+            // UNKNOWN_USER, WRONG_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED
+            Self::Refused {
+                code: Some(192 | 193 | 497 | 516),
+                ..
+            } => "name a user who may write there with --store-user and --store-password-file",
+            Self::Refused { .. } | Self::Unreadable { .. } => {
+                "see the log of the store, and make sure that --store-url is a ClickHouse server's HTTP port"
+            }
         }
     }
 
@@ -155,6 +182,12 @@ fn exception_code(message: &str) -> Option<u32> {
     let (_, rest) = message.split_once("Code: ")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     rest[..digits].parse().ok()
+}
+
+/// The first words of what the store, or something before it, answered. A page of a proxy has many lines.
+fn one_line(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 /// The tables that hold a snapshot already.
@@ -285,6 +318,42 @@ mod tests {
         );
         check("Code: 53. DB::Exception: Type mismatch", Some(53), false);
         check("502 Bad Gateway", None, true);
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_what_to_do() {
+        let page = format!(
+            "<html>\n<title>502\r\n Bad Gateway</title>{}",
+            "\n<br>".repeat(9_999)
+        );
+        for (error, said, remedy) in [
+            (
+                clickhouse::error::Error::BadResponse(page),
+                "502 Bad Gateway",
+                "--store-url",
+            ),
+            (
+                clickhouse::error::Error::BadResponse("Code: 516. DB::Exception: wrong\npassword".to_owned()),
+                "wrong password",
+                "--store-password-file",
+            ),
+            (
+                clickhouse::error::Error::TimedOut,
+                "timeout expired",
+                "start procscope-engine",
+            ),
+        ] {
+            let error = StoreError::new("x", error);
+            let line = error.chain();
+            assert!(
+                line.contains(said) && line.lines().count() == 1 && line.len() < 1_100,
+                "{line}"
+            );
+            assert!(
+                error.remedy().contains(remedy) && !line.contains("--store"),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

@@ -121,6 +121,61 @@ fn check_and_migrate_say_what_is_so() {
     assert!(text(&away.stdout).contains("start procscope-engine"), "{away:?}");
 }
 
+#[tokio::test]
+async fn what_is_wrong_with_the_store_comes_with_its_remedy_once() {
+    let engine = Engine::start();
+    engine.store().migrate(0).await.unwrap();
+    engine
+        .execute("ALTER TABLE host_samples DROP COLUMN threads")
+        .await;
+    let add = "add it again: ALTER TABLE host_samples ADD COLUMN threads Nullable(UInt32)";
+    let password = engine.dir.path().join("password");
+    for (remedy, secret) in [(add, None), ("--store-password-file", Some("wrong"))] {
+        if let Some(secret) = secret {
+            write_secret(&password, secret);
+        }
+        let checked = text(&run(command(&engine).arg("check")).stdout);
+        let missing = checked.lines().filter(|line| line.starts_with("missing"));
+        let missing: Vec<_> = missing.collect();
+        assert!(
+            missing.len() == 1 && missing[0].ends_with(remedy) && !checked.contains("see above"),
+            "{checked}"
+        );
+        let line = text(&run(command(&engine).args(["migrate", "--log", "error"])).stderr);
+        assert!(
+            line.contains("could not migrate database procscope at http://")
+                && line.trim_end().ends_with(remedy),
+            "{line}"
+        );
+        assert_eq!(
+            (line.lines().count(), line.matches(remedy).count()),
+            (1, 1),
+            "{line}"
+        );
+    }
+    write_secret(&password, crate::support::PASSWORD);
+    let loopback = [
+        "--log",
+        "error",
+        "--listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+    ];
+    let ended = run(command(&engine).args(loopback));
+    let line = text(&ended.stderr);
+    assert_eq!(
+        (ended.status.code(), line.lines().count()),
+        (Some(1), 1),
+        "{line}"
+    );
+    assert!(
+        line.starts_with("procscope-collector: error: could not use the store at http://")
+            && line.trim_end().ends_with(add),
+        "{line}"
+    );
+}
+
 #[test]
 fn wrong_usage_is_one_line_and_exit_code_2() {
     let engine = Engine::start();
