@@ -42,7 +42,7 @@ const RETRY_LAST: Duration = Duration::from_secs(3);
 /// How often a failure that goes on is said again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the marks in `agents` are written: they only shorten a later look-up.
+/// How often the table `agents` is told how far each is stored. People read it; the collector asks the rows themselves.
 const MARKS_EVERY: Duration = Duration::from_secs(30);
 
 /// Takes snapshots from a queue to the store, in order, one insert at a time.
@@ -242,7 +242,7 @@ impl Writer {
             .send_if_modified(|was| std::mem::replace(was, ready) != ready);
     }
 
-    /// Writes how far epochs are stored. A failure costs nothing but a longer look-up later.
+    /// Writes how far epochs are stored. A failure leaves an older figure for people to read, until the next time.
     async fn write_marks(&mut self) {
         self.marks_due = Instant::now() + MARKS_EVERY;
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_values().collect();

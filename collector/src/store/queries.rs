@@ -241,6 +241,16 @@ pub struct AuditRow {
     pub snapshots: u64,
 }
 
+/// A question whose first part it shares with another.
+macro_rules! after {
+    ($first:literal, $file:literal) => {
+        concat!(
+            include_str!(concat!("../../queries/", $first)),
+            include_str!(concat!("../../queries/", $file))
+        )
+    };
+}
+
 type Answer<T> = Result<Vec<T>, StoreError>;
 
 async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
@@ -313,7 +323,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_processes(&self, filter: &TopFilter) -> Answer<ProcessRow> {
         let query = ranged(
-            self.question(include_str!("../../queries/top_processes.sql")),
+            self.question(after!("top_observed.sql", "top_processes.sql")),
             filter.range,
         )
         .param("hosts", &filter.hosts)
@@ -329,7 +339,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<GroupRow> {
         let query = ranged(
-            self.question(include_str!("../../queries/top_groups.sql")),
+            self.question(after!("top_observed.sql", "top_groups.sql")),
             filter.range,
         )
         .param("hosts", &filter.hosts)
@@ -394,7 +404,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn exits(&self, filter: &ExitFilter) -> Answer<ExitRow> {
         let (before_ms, before_id) = filter.before.clone().unwrap_or_default();
-        let query = exits_of(self.question(include_str!("../../queries/exits.sql")), filter)
+        let query = exits_of(self.question(after!("exits_found.sql", "exits.sql")), filter)
             .param("before_ms", before_ms)
             .param("before_id", before_id)
             .param("limit", filter.limit);
@@ -407,7 +417,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn exits_total(&self, filter: &ExitFilter) -> Result<u64, StoreError> {
         let query = exits_of(
-            self.question(include_str!("../../queries/exits_total.sql")),
+            self.question(after!("exits_found.sql", "exits_total.sql")),
             filter,
         );
         Ok(all::<u64>("exits_total", query).await?.pop().unwrap_or(0))

@@ -249,6 +249,12 @@ async fn sigterm_stores_what_came_and_ends_with_0() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     assert_eq!(status.code(), Some(0));
+    let told = "SELECT count() = 1 AND any(host) = 'h' AND any(durable_seq) = (SELECT max(seq) FROM host_samples) FROM agents";
+    assert_eq!(
+        engine.number(told).await,
+        1,
+        "the table agents says how far it came"
+    );
     // Whatever was acknowledged is there; whatever was not is not doubled when it comes again.
     let running = Running::start(&engine, free_port(), free_port());
     running.ready().await;
