@@ -75,9 +75,52 @@ pub struct ThreadTotals {
     pub minor_faults: u64,
     /// `maj_flt`.
     pub major_faults: u64,
+    /// `sched_info.pcount`: times it was given a CPU, each after a wait of any length.
+    pub runqueue_waits: u64,
+    /// `utime`: ticks found in user space, nanoseconds. Only the ratio to `system_ticks_ns` counts.
+    pub user_ticks_ns: u64,
+    /// `stime`: ticks found in the kernel, nanoseconds.
+    pub system_ticks_ns: u64,
+    /// `ioac.rchar`: bytes by read(2) and its kin, from wherever they came. The `ioac` fields are 0 on a kernel
+    /// that does not count them.
+    pub read_bytes: u64,
+    /// `ioac.wchar`: bytes by write(2) and its kin.
+    pub written_bytes: u64,
+    /// `ioac.syscr`: calls of read(2) and its kin.
+    pub read_operations: u64,
+    /// `ioac.syscw`: calls of write(2) and its kin.
+    pub write_operations: u64,
+    /// `ioac.read_bytes`: bytes fetched from storage.
+    pub disk_read_bytes: u64,
+    /// `ioac.write_bytes`: bytes sent towards storage.
+    pub disk_written_bytes: u64,
 }
 
-const _: () = assert!(size_of::<ThreadTotals>() == 48, "no implicit padding");
+impl ThreadTotals {
+    /// Field by field: `of(self's, other's)`.
+    #[must_use]
+    pub fn combine(self, other: Self, mut of: impl FnMut(u64, u64) -> u64) -> Self {
+        Self {
+            cpu_time_ns: of(self.cpu_time_ns, other.cpu_time_ns),
+            runqueue_ns: of(self.runqueue_ns, other.runqueue_ns),
+            voluntary_switches: of(self.voluntary_switches, other.voluntary_switches),
+            involuntary_switches: of(self.involuntary_switches, other.involuntary_switches),
+            minor_faults: of(self.minor_faults, other.minor_faults),
+            major_faults: of(self.major_faults, other.major_faults),
+            runqueue_waits: of(self.runqueue_waits, other.runqueue_waits),
+            user_ticks_ns: of(self.user_ticks_ns, other.user_ticks_ns),
+            system_ticks_ns: of(self.system_ticks_ns, other.system_ticks_ns),
+            read_bytes: of(self.read_bytes, other.read_bytes),
+            written_bytes: of(self.written_bytes, other.written_bytes),
+            read_operations: of(self.read_operations, other.read_operations),
+            write_operations: of(self.write_operations, other.write_operations),
+            disk_read_bytes: of(self.disk_read_bytes, other.disk_read_bytes),
+            disk_written_bytes: of(self.disk_written_bytes, other.disk_written_bytes),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<ThreadTotals>() == 15 * 8, "no implicit padding");
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadTotals {}
 
@@ -120,14 +163,23 @@ pub struct TaskRecord {
     pub uid: u32,
     /// Threads of the process.
     pub threads: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The process's number in its own pid namespace.
+    pub namespace_pid: u32,
+    /// Open file descriptors; `OPEN_FILES_UNKNOWN` when they were not counted.
+    pub open_files: u32,
+    /// `__state` and `exit_state` of the first thread, one over the other as /proc/PID/stat does.
+    pub state: u32,
+    /// Open file descriptors it may have (`RLIMIT_NOFILE`, soft).
+    pub open_files_limit: u64,
     /// Name of the command, ended by zero.
     pub comm: [u8; COMM_LEN],
 }
 
+/// `TaskRecord::open_files`: not counted.
+pub const OPEN_FILES_UNKNOWN: u32 = u32::MAX;
+
 const _: () = assert!(
-    size_of::<TaskRecord>() == 32 + 48 * 2 + 56 + 16 + 16 + 16,
+    size_of::<TaskRecord>() == 32 + 15 * 8 * 2 + 56 + 16 + 24 + 8 + 16,
     "no implicit padding"
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
@@ -147,8 +199,8 @@ pub struct ForkEvent {
     pub parent: ProcessKey,
     /// Exec generation, as in `TaskRecord`.
     pub exec_generation: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The process's number in its own pid namespace.
+    pub namespace_pid: u32,
     /// Control group.
     pub cgroup_id: u64,
     /// Name of the command, ended by zero.
@@ -258,7 +310,7 @@ pub struct ThreadEndEvent {
 }
 
 const _: () = assert!(
-    size_of::<ThreadEndEvent>() == 8 + 16 + 8 + 48,
+    size_of::<ThreadEndEvent>() == 8 + 16 + 8 + 15 * 8,
     "no implicit padding"
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).

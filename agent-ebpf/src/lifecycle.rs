@@ -59,7 +59,7 @@ pub(crate) fn on_fork(ctx: &BtfTracePointContext, parent: Task, child: Task) {
         process: child.process(),
         parent: parent.process(),
         exec_generation: child.exec_generation(),
-        reserved: 0,
+        namespace_pid: child.namespace_pid(),
         cgroup_id: child.cgroup_id(),
         comm: child.comm(),
     });

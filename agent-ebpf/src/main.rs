@@ -26,6 +26,8 @@ mod cpu_time;
 mod idle;
 mod lifecycle;
 mod maps;
+mod members;
+mod percpu;
 mod rss;
 mod task;
 mod tasks;

@@ -1,27 +1,19 @@
 //! The one file that reads `task_struct`, `mm_struct` and what hangs on them. Kernels it knows: 6.1 and later.
-//!
-//! Offsets are looked up in the kernel's BTF by the agent (`agent/src/offsets.rs`, same names) and put into
-//! read-only memory before loading, so the verifier sees constants. `MISSING` marks a member that this kernel
-//! lacks; the verifier then removes the branch that would read it.
 
 use aya_ebpf::{
     Global,
-    helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+    },
     programs::BtfTracePointContext,
 };
-use procscope_agent_common::{ARGUMENTS_LEN, COMM_LEN, ProcessKey, ThreadTotals};
+use procscope_agent_common::{ARGUMENTS_LEN, COMM_LEN, OPEN_FILES_UNKNOWN, ProcessKey, ThreadTotals};
 
-/// The offset of a member that this kernel lacks.
-pub(crate) const MISSING: u32 = u32::MAX;
-
-macro_rules! offsets {
-    ($($name:ident)*) => {
-        $(
-            #[unsafe(no_mangle)]
-            static $name: Global<u32> = Global::new(MISSING);
-        )*
-    };
-}
+use crate::{
+    members::{MISSING, member, members, offsets},
+    percpu,
+};
 
 offsets! {
     TASK_PID TASK_TGID TASK_FLAGS TASK_MM TASK_EXIT_STATE TASK_EXIT_CODE TASK_REAL_PARENT TASK_GROUP_LEADER
@@ -31,37 +23,68 @@ offsets! {
     SIGNAL_MIN_FLT SIGNAL_MAJ_FLT SIGNAL_SUM_SCHED_RUNTIME SIGNAL_OOM_MM
     MM_HIWATER_RSS MM_TOTAL_VM MM_ARG_START MM_ARG_END MM_RSS_FILE MM_RSS_ANON MM_RSS_SHMEM MM_RSS_SWAP
     CRED_UID CSS_SET_DFL_CGRP CSS_SET_SUBSYS CSS_CGROUP CGROUP_KN KN_ID KN_NAME BINPRM_FILENAME
+    TASK_PCOUNT TASK_UTIME TASK_STIME TASK_STATE TASK_THREAD_PID TASK_FILES TASK_IO_CHARS TASK_IO_DISK
+    SIGNAL_UTIME SIGNAL_STIME SIGNAL_NOFILE SIGNAL_IO_CHARS SIGNAL_IO_DISK
+    PID_LEVEL PID_NUMBERS FILES_FDT FDTABLE_MAX_FDS FDTABLE_OPEN_FDS
+    MM_RSS_FILE_PARTS MM_RSS_ANON_PARTS MM_RSS_SWAP_PARTS MM_RSS_SHMEM_PARTS
 }
+
+/// Words of open descriptors that are counted: 65,536 descriptors. A process with a larger table shows no number.
+const OPEN_FILES_WORDS_MAX: u32 = 1024;
 
 /// `PF_KTHREAD`.
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// `SIGNAL_GROUP_EXIT`.
 const SIGNAL_GROUP_EXIT: u32 = 0x4;
 
-/// Loads the member at `offset` of what `base` points to.
-///
-/// # Safety
-/// `base` is a pointer that the verifier knows the type of, and `offset` that of a member of type `T` in it.
-#[inline(always)]
-unsafe fn member<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
-    // SAFETY: as promised by the caller; the verifier refuses the program otherwise, and a load through a
-    // pointer that has gone bad gives zero.
-    unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }
+/// Where a struct keeps what a thread, or all ended threads of a process, have used.
+struct TotalsOffsets {
+    cpu_time: &'static Global<u32>,
+    voluntary_switches: &'static Global<u32>,
+    involuntary_switches: &'static Global<u32>,
+    minor_faults: &'static Global<u32>,
+    major_faults: &'static Global<u32>,
+    user_ticks: &'static Global<u32>,
+    system_ticks: &'static Global<u32>,
+    io_chars: &'static Global<u32>,
+    io_disk: &'static Global<u32>,
 }
 
-/// Members of one kernel struct, as functions. Safe because each offset comes from this kernel's BTF for just
-/// that member, and the verifier checks every load.
-macro_rules! members {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $offset:ident),* $(,)?) => {
-        $(
-            $(#[$doc])*
-            #[inline(always)]
-            pub(crate) fn $name(self) -> $type {
-                // SAFETY: `self.0` has the type that this wrapper stands for, `$offset` is of this member.
-                unsafe { member(self.0, &$offset) }
-            }
-        )*
-    };
+/// All that a struct keeps of them. The run queue is left to the caller.
+///
+/// # Safety
+/// As for `member`, with each offset.
+#[inline(always)]
+unsafe fn totals(base: *const u8, at: &TotalsOffsets) -> ThreadTotals {
+    let (mut chars, mut disk) = ([0; 4], [0; 2]);
+    if at.io_chars.load() != MISSING {
+        // SAFETY: as promised by the caller: `rchar, wchar, syscr, syscw`.
+        chars = unsafe { member(base, at.io_chars) };
+    }
+    if at.io_disk.load() != MISSING {
+        // SAFETY: as promised by the caller: `read_bytes, write_bytes`.
+        disk = unsafe { member(base, at.io_disk) };
+    }
+    // SAFETY: as promised by the caller.
+    unsafe {
+        ThreadTotals {
+            cpu_time_ns: member(base, at.cpu_time),
+            runqueue_ns: 0,
+            voluntary_switches: member(base, at.voluntary_switches),
+            involuntary_switches: member(base, at.involuntary_switches),
+            minor_faults: member(base, at.minor_faults),
+            major_faults: member(base, at.major_faults),
+            runqueue_waits: 0,
+            user_ticks_ns: member(base, at.user_ticks),
+            system_ticks_ns: member(base, at.system_ticks),
+            read_bytes: chars[0],
+            written_bytes: chars[1],
+            read_operations: chars[2],
+            write_operations: chars[3],
+            disk_read_bytes: disk[0],
+            disk_written_bytes: disk[1],
+        }
+    }
 }
 
 /// A `task_struct`.
@@ -142,25 +165,86 @@ impl Task {
     /// How often it left a CPU.
     #[inline(always)]
     pub(crate) fn switches(self) -> u64 {
-        let totals = self.totals();
-        totals.voluntary_switches + totals.involuntary_switches
+        // SAFETY: see `members!`.
+        let (voluntary, involuntary): (u64, u64) =
+            unsafe { (member(self.0, &TASK_NVCSW), member(self.0, &TASK_NIVCSW)) };
+        voluntary + involuntary
     }
 
     /// What the thread has used.
     #[inline(always)]
     pub(crate) fn totals(self) -> ThreadTotals {
+        let offsets = TotalsOffsets {
+            cpu_time: &TASK_SUM_EXEC_RUNTIME,
+            voluntary_switches: &TASK_NVCSW,
+            involuntary_switches: &TASK_NIVCSW,
+            minor_faults: &TASK_MIN_FLT,
+            major_faults: &TASK_MAJ_FLT,
+            user_ticks: &TASK_UTIME,
+            system_ticks: &TASK_STIME,
+            io_chars: &TASK_IO_CHARS,
+            io_disk: &TASK_IO_DISK,
+        };
+        // SAFETY: see `members!`.
+        let totals = unsafe { totals(self.0, &offsets) };
         ThreadTotals {
-            cpu_time_ns: self.cpu_time_ns(),
             runqueue_ns: self.runqueue_ns(),
             // SAFETY: see `members!`.
-            voluntary_switches: unsafe { member(self.0, &TASK_NVCSW) },
-            // SAFETY: see `members!`.
-            involuntary_switches: unsafe { member(self.0, &TASK_NIVCSW) },
-            // SAFETY: see `members!`.
-            minor_faults: unsafe { member(self.0, &TASK_MIN_FLT) },
-            // SAFETY: see `members!`.
-            major_faults: unsafe { member(self.0, &TASK_MAJ_FLT) },
+            runqueue_waits: unsafe { member(self.0, &TASK_PCOUNT) },
+            ..totals
         }
+    }
+
+    /// `__state` and `exit_state`, one over the other.
+    #[inline(always)]
+    pub(crate) fn state(self) -> u32 {
+        // SAFETY: see `members!`.
+        let state: u32 = unsafe { member(self.0, &TASK_STATE) };
+        state | self.exit_state()
+    }
+
+    /// The number that the process's own pid namespace knows it by; 0 when it has gone.
+    #[inline(always)]
+    pub(crate) fn namespace_pid(self) -> u32 {
+        // SAFETY: see `members!`.
+        let pid: *const u8 = unsafe { member(self.0, &TASK_THREAD_PID) };
+        if pid.is_null() {
+            return 0;
+        }
+        // SAFETY: see `members!`.
+        let level: u32 = unsafe { member(pid, &PID_LEVEL) };
+        // `struct upid` is a number and a pointer: 16 bytes.
+        let number = pid as u64 + u64::from(PID_NUMBERS.load()) + u64::from(level) * 16;
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(number as *const u32) }.unwrap_or(0)
+    }
+
+    /// Open file descriptors, or `OPEN_FILES_UNKNOWN`.
+    #[inline(always)]
+    pub(crate) fn open_files(self) -> u32 {
+        // SAFETY: see `members!`.
+        let files: *const u8 = unsafe { member(self.0, &TASK_FILES) };
+        if files.is_null() {
+            return OPEN_FILES_UNKNOWN;
+        }
+        // SAFETY: see `members!`.
+        let table: *const u8 = unsafe { member(files, &FILES_FDT) };
+        // SAFETY: see `members!`.
+        let capacity: u32 = unsafe { member(table, &FDTABLE_MAX_FDS) };
+        // SAFETY: see `members!`.
+        let bits: u64 = unsafe { member(table, &FDTABLE_OPEN_FDS) };
+        let mut open = 0;
+        for word in 0..OPEN_FILES_WORDS_MAX {
+            if word * 64 >= capacity {
+                return open;
+            }
+            // SAFETY: the helper checks the address.
+            match unsafe { bpf_probe_read_kernel((bits + u64::from(word) * 8) as *const u64) } {
+                Ok(word) => open += word.count_ones(),
+                Err(_) => return OPEN_FILES_UNKNOWN,
+            }
+        }
+        OPEN_FILES_UNKNOWN
     }
 
     /// Real user id in the first user namespace.
@@ -238,6 +322,8 @@ impl Signal {
         /// Threads that have not begun to exit.
         live: u32 = SIGNAL_LIVE,
         threads: u32 = SIGNAL_NR_THREADS,
+        /// Descriptors that the process may have open.
+        open_files_limit: u64 = SIGNAL_NOFILE,
         group_exit_code: u32 = SIGNAL_GROUP_EXIT_CODE,
         flags: u32 = SIGNAL_FLAGS,
     }
@@ -245,19 +331,19 @@ impl Signal {
     /// What threads used that are gone. The kernel does not keep their run-queue wait.
     #[inline(always)]
     pub(crate) fn ended_totals(self) -> ThreadTotals {
-        ThreadTotals {
-            // SAFETY: see `members!`.
-            cpu_time_ns: unsafe { member(self.0, &SIGNAL_SUM_SCHED_RUNTIME) },
-            runqueue_ns: 0,
-            // SAFETY: see `members!`.
-            voluntary_switches: unsafe { member(self.0, &SIGNAL_NVCSW) },
-            // SAFETY: see `members!`.
-            involuntary_switches: unsafe { member(self.0, &SIGNAL_NIVCSW) },
-            // SAFETY: see `members!`.
-            minor_faults: unsafe { member(self.0, &SIGNAL_MIN_FLT) },
-            // SAFETY: see `members!`.
-            major_faults: unsafe { member(self.0, &SIGNAL_MAJ_FLT) },
-        }
+        let offsets = TotalsOffsets {
+            cpu_time: &SIGNAL_SUM_SCHED_RUNTIME,
+            voluntary_switches: &SIGNAL_NVCSW,
+            involuntary_switches: &SIGNAL_NIVCSW,
+            minor_faults: &SIGNAL_MIN_FLT,
+            major_faults: &SIGNAL_MAJ_FLT,
+            user_ticks: &SIGNAL_UTIME,
+            system_ticks: &SIGNAL_STIME,
+            io_chars: &SIGNAL_IO_CHARS,
+            io_disk: &SIGNAL_IO_DISK,
+        };
+        // SAFETY: see `members!`.
+        unsafe { totals(self.0, &offsets) }
     }
 
     /// The OOM killer chose this process.
@@ -269,7 +355,8 @@ impl Signal {
     }
 }
 
-/// A `mm_struct`. Its page counters are off by what CPUs have not yet put together (docs/metrics.md).
+/// A `mm_struct`. Its page counters are off by what CPUs have not yet put together (docs/metrics.md), but for
+/// `exact_pages`.
 #[derive(Clone, Copy)]
 pub(crate) struct Mm(*const u8);
 
@@ -297,7 +384,32 @@ impl Mm {
         arguments_end: u64 = MM_ARG_END,
     }
 
-    /// Resident pages of all kinds.
+    /// File, anonymous, swapped and shared pages, with what each CPU has not yet put together where the kernel
+    /// keeps that apart.
+    #[inline(always)]
+    pub(crate) fn exact_pages(self) -> [u64; 4] {
+        let mut counts = [
+            self.file_count(),
+            self.anon_count(),
+            self.swap_count(),
+            self.shmem_count(),
+        ];
+        if MM_RSS_FILE_PARTS.load() != MISSING {
+            // SAFETY: see `members!`.
+            let parts: [u64; 4] = unsafe {
+                [
+                    member(self.0, &MM_RSS_FILE_PARTS),
+                    member(self.0, &MM_RSS_ANON_PARTS),
+                    member(self.0, &MM_RSS_SWAP_PARTS),
+                    member(self.0, &MM_RSS_SHMEM_PARTS),
+                ]
+            };
+            percpu::add_parts(&mut counts, parts);
+        }
+        counts.map(positive)
+    }
+
+    /// Resident pages of all kinds, off by what CPUs have not yet put together.
     #[inline(always)]
     pub(crate) fn rss_pages(self) -> u64 {
         positive(self.file_count()) + positive(self.anon_count()) + positive(self.shmem_count())

@@ -1,11 +1,15 @@
 //! The task iterator: what is there now, exactly. Each read of the iterator's file runs this once a task.
 
-use aya_ebpf::helpers::generated::bpf_seq_write;
+use aya_ebpf::{helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray};
 use procscope_agent_common::{
-    ProcessKey, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord, ThreadTotals,
+    OPEN_FILES_UNKNOWN, ProcessKey, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord, ThreadTotals,
 };
 
-use crate::task::{Task, positive};
+use crate::{percpu, task::Task};
+
+/// Where a record is put together: it is too large for the stack.
+#[map]
+static RECORD: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
 
 /// `struct bpf_iter__task`.
 #[repr(C)]
@@ -18,6 +22,8 @@ pub struct IterContext {
 #[repr(C)]
 pub struct IterMeta {
     seq: *mut core::ffi::c_void,
+    session_id: u64,
+    seq_num: u64,
 }
 
 /// Writes the record of one task; the kernel makes room and asks again when the output is full.
@@ -28,68 +34,86 @@ pub(crate) fn on_task(ctx: *const IterContext) {
     if task.is_null() {
         return;
     }
+    // SAFETY: as above.
+    if unsafe { (*meta).seq_num } == 0 {
+        percpu::find_bases();
+    }
     let task = Task::from_ptr(task);
-    let record = record(task);
+    let Some(record) = RECORD.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: one walk runs at a time, and this CPU runs nothing else of ours that writes here.
+    unsafe { write(record, task) };
     // SAFETY: as above; the record is plain bytes of the size given.
     unsafe {
-        bpf_seq_write(
-            (*meta).seq.cast(),
-            (&raw const record).cast(),
-            size_of::<TaskRecord>() as u32,
-        );
+        bpf_seq_write((*meta).seq.cast(), record.cast(), size_of::<TaskRecord>() as u32);
     }
 }
 
+/// Fills the record.
+///
+/// # Safety
+/// `record` may be written and nobody else does.
 #[inline(always)]
-fn record(task: Task) -> TaskRecord {
-    let mut record = TaskRecord {
-        process: task.process(),
-        start_boottime_ns: task.start_boottime_ns(),
-        tid: task.tid(),
-        flags: 0,
-        totals: task.totals(),
-        ended: ThreadTotals::default(),
-        file_pages: 0,
-        anon_pages: 0,
-        shmem_pages: 0,
-        swap_pages: 0,
-        hiwater_pages: 0,
-        virtual_pages: 0,
-        cgroup_id: 0,
-        parent: ProcessKey::new(0, 0),
-        exec_generation: 0,
-        uid: 0,
-        threads: 0,
-        reserved: 0,
-        comm: [0; 16],
-    };
+unsafe fn write(record: *mut TaskRecord, task: Task) {
+    let process = task.process();
+    let tid = task.tid();
+    let is_leader = tid == process.tgid;
+    let mut flags = 0;
     if task.is_kernel_thread() {
-        record.flags |= TASK_KERNEL_THREAD;
+        flags |= TASK_KERNEL_THREAD;
     }
     if task.exit_state() != 0 {
-        record.flags |= TASK_ZOMBIE;
+        flags |= TASK_ZOMBIE;
     }
-    let is_leader = record.tid == record.process.tgid;
-    if is_leader {
-        let signal = task.signal();
-        record.ended = signal.ended_totals();
-        record.threads = signal.threads();
-        record.parent = task.parent();
-        record.exec_generation = task.exec_generation();
-        record.uid = task.uid();
-        record.cgroup_id = task.cgroup_id();
-        record.comm = task.comm();
+    // SAFETY: as promised by the caller. Every field is written, each time.
+    unsafe {
+        (*record).process = process;
+        (*record).start_boottime_ns = task.start_boottime_ns();
+        (*record).tid = tid;
+        (*record).totals = task.totals();
+        if is_leader {
+            let signal = task.signal();
+            (*record).ended = signal.ended_totals();
+            (*record).cgroup_id = task.cgroup_id();
+            (*record).parent = task.parent();
+            (*record).exec_generation = task.exec_generation();
+            (*record).uid = task.uid();
+            (*record).threads = signal.threads();
+            (*record).namespace_pid = task.namespace_pid();
+            (*record).open_files = task.open_files();
+            (*record).state = task.state();
+            (*record).open_files_limit = signal.open_files_limit();
+            (*record).comm = task.comm();
+        } else {
+            (*record).ended = ThreadTotals::default();
+            (*record).cgroup_id = 0;
+            (*record).parent = ProcessKey::new(0, 0);
+            (*record).exec_generation = 0;
+            (*record).uid = 0;
+            (*record).threads = 0;
+            (*record).namespace_pid = 0;
+            (*record).open_files = OPEN_FILES_UNKNOWN;
+            (*record).state = 0;
+            (*record).open_files_limit = 0;
+            (*record).comm = [0; 16];
+        }
+        let mut pages = [0; 4];
+        let (mut hiwater_pages, mut virtual_pages) = (0, 0);
+        if let Some(mm) = task.mm()
+            && (is_leader || task.leader().mm().is_none())
+        {
+            flags |= TASK_HAS_MM;
+            pages = mm.exact_pages();
+            hiwater_pages = mm.hiwater_pages();
+            virtual_pages = mm.virtual_pages();
+        }
+        (*record).file_pages = pages[0];
+        (*record).anon_pages = pages[1];
+        (*record).swap_pages = pages[2];
+        (*record).shmem_pages = pages[3];
+        (*record).hiwater_pages = hiwater_pages;
+        (*record).virtual_pages = virtual_pages;
+        (*record).flags = flags;
     }
-    if let Some(mm) = task.mm()
-        && (is_leader || task.leader().mm().is_none())
-    {
-        record.flags |= TASK_HAS_MM;
-        record.file_pages = positive(mm.file_count());
-        record.anon_pages = positive(mm.anon_count());
-        record.shmem_pages = positive(mm.shmem_count());
-        record.swap_pages = positive(mm.swap_count());
-        record.hiwater_pages = mm.hiwater_pages();
-        record.virtual_pages = mm.virtual_pages();
-    }
-    record
 }

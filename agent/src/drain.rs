@@ -15,7 +15,7 @@ use procscope_agent_common::{
     ForkEvent, KernelRecord, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
-use crate::probes::{self, IDLE_LOOP, ProbeError, Probes, TimeAccounting};
+use crate::probes::{self, Counts, IDLE_LOOP, ProbeError, Probes, TimeAccounting};
 
 /// Bytes asked of the iterator at a time: what the kernel fills at once, several times over.
 const WALK_BUFFER_LEN: usize = 128 << 10;
@@ -134,6 +134,12 @@ impl Drain {
     #[must_use]
     pub fn time_accounting(&self) -> TimeAccounting {
         self.probes.time_accounting
+    }
+
+    /// What this kernel counts of what it may leave out.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.probes.counts
     }
 
     /// Becomes readable when the ring buffer is half full.

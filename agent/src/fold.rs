@@ -15,7 +15,7 @@ use procscope_agent_common::{
     ThreadTotals,
 };
 
-pub use process::{Exit, Facts, FoldedProcess};
+pub use process::{CpuSplit, Exit, Facts, FoldedProcess, Memory, Standing};
 use process::{Process, add, rise, until_zero};
 
 /// Processes known at most; more are counted in `Folded::overflow` and not followed.
@@ -35,6 +35,8 @@ struct ThreadKey {
 struct Thread {
     process: ProcessKey,
     totals: ThreadTotals,
+    /// What the last walk found it to have used, nanoseconds.
+    walked_cpu_time_ns: u64,
     /// It ran for the last time: `totals` are final.
     ended: bool,
     /// The last walk that found it.
@@ -108,6 +110,7 @@ impl Fold {
             filename: inherited.filename.clone(),
             arguments: inherited.arguments.clone(),
             kernel_thread: inherited.kernel_thread,
+            namespace_pid: Some(event.namespace_pid).filter(|pid| *pid != 0),
         });
     }
 
@@ -132,15 +135,16 @@ impl Fold {
             filename: until_zero(&event.filename),
             arguments: event.arguments[..arguments].to_vec(),
             kernel_thread: false,
+            namespace_pid: process.facts.namespace_pid,
         });
         // A new address space. What the old one reached stays in the interval's peak, unless it was only the
         // copy of its parent's that every child begins with.
         process.interval_peak_pages = if process.first_seen && !process.before_us {
             None
         } else {
-            process.interval_peak_pages.max(process.rss_pages)
+            process.interval_peak_pages.max(process.rss_pages())
         };
-        process.rss_pages = None;
+        process.memory = None;
         process.lifetime_peak_pages = None;
         process.noted_hiwater_pages = 0;
         process.before_us = false;
@@ -244,6 +248,9 @@ impl Fold {
         let is_leader = task.tid == task.process.tgid;
         let seeding = !self.seeded;
         self.advance(key, task.process, task.totals, seeding);
+        if let Some(thread) = self.threads.get_mut(&key) {
+            thread.walked_cpu_time_ns = thread.totals.cpu_time_ns;
+        }
         let Some(process) = self.processes.get_mut(&task.process) else {
             return;
         };
@@ -262,9 +269,15 @@ impl Fold {
             }
         }
         if task.flags & TASK_HAS_MM != 0 {
-            let pages = task.file_pages + task.anon_pages + task.shmem_pages;
-            process.note_peak(pages.max(peak_pages), task.hiwater_pages);
-            process.rss_pages = Some(pages);
+            let memory = Memory {
+                file_pages: task.file_pages,
+                anon_pages: task.anon_pages,
+                shmem_pages: task.shmem_pages,
+                swap_pages: task.swap_pages,
+                virtual_pages: task.virtual_pages,
+            };
+            process.note_peak(memory.rss_pages().max(peak_pages), task.hiwater_pages);
+            process.memory = Some(memory);
         } else if peak_pages > 0 {
             process.note_peak(peak_pages, 0);
         }
@@ -283,10 +296,11 @@ impl Fold {
         let ended = &mut self.ended;
         let mut lost_ends = 0;
         self.processes.retain(|key, process| {
+            process.settle();
             if !seeded {
                 // The past of what was there before us.
-                process.reported = process.totals;
-                process.interval_peak_pages = process.rss_pages;
+                process.end_interval();
+                process.first_seen = true;
                 return true;
             }
             let over = process.is_over(now_boottime_ns, walk, &mut lost_ends);
@@ -394,6 +408,7 @@ impl Fold {
         let thread = self.threads.entry(key).or_insert(Thread {
             process,
             totals: ThreadTotals::default(),
+            walked_cpu_time_ns: 0,
             ended: false,
             walk,
         });

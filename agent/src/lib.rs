@@ -1,6 +1,8 @@
 //! The agent: watches this machine from inside the kernel and streams what it saw. Knows nothing of stores,
 //! other machines, or what anybody shows.
 
+#![recursion_limit = "256"]
+
 pub mod audit;
 pub mod btf;
 pub mod check;

@@ -20,7 +20,7 @@ use crate::{
     host,
     identity::Identities,
     probes::{self, ProbeError, Probes},
-    sample::{self, Instant},
+    sample::{self, Instant, Units},
     scrub::Cmdline,
 };
 
@@ -73,7 +73,7 @@ pub struct Observer {
     identities: Identities,
     boot_id: [u8; 16],
     kernel: (String, String),
-    page_size: u64,
+    units: Units,
     before: AuditReading,
     drops_before: [u64; DropReason::ALL.len()],
     events: u64,
@@ -118,6 +118,12 @@ impl Observer {
             tracing::warn!(%error, "idle time will be too low: this kernel hides some switches");
         }
         let before = read_audit(&drain)?;
+        let counts = drain.counts();
+        let units = Units {
+            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            counts_io: counts.io,
+            counts_disk_io: counts.disk_io,
+        };
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             identities: Identities::new(
@@ -132,7 +138,7 @@ impl Observer {
             fold,
             boot_id,
             kernel: (release, machine),
-            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
+            units,
             before,
             events: 0,
             hidden,
@@ -191,7 +197,7 @@ impl Observer {
         let folded = self
             .fold
             .finish(now.boottime_ns, |tid, start| drain.last_word(tid, start));
-        let told = sample::tell(&folded.processes, &mut self.identities, self.page_size, now);
+        let told = sample::tell(&folded.processes, &mut self.identities, self.units, now);
 
         let drops = self.drain.drops()?;
         let mut losses: Vec<v1::Loss> = DropReason::ALL
@@ -238,6 +244,7 @@ impl Observer {
                 drain_ns: clock::boottime_ns().saturating_sub(now.boottime_ns),
                 events: std::mem::take(&mut self.events),
                 queue_len: 0,
+                ..v1::AgentCost::default()
             }),
             samples: told.samples,
             exits: told.exits,

@@ -84,6 +84,37 @@ const MEMBERS: &[Member] = &[
     ("KN_ID", "kernfs_node", &["id"]),
     ("KN_NAME", "kernfs_node", &["name"]),
     ("BINPRM_FILENAME", "linux_binprm", &["filename"]),
+    ("TASK_PCOUNT", "task_struct", &["sched_info.pcount"]),
+    ("TASK_UTIME", "task_struct", &["utime"]),
+    ("TASK_STIME", "task_struct", &["stime"]),
+    ("TASK_STATE", "task_struct", &["__state"]),
+    ("TASK_THREAD_PID", "task_struct", &["thread_pid"]),
+    ("TASK_FILES", "task_struct", &["files"]),
+    ("SIGNAL_UTIME", "signal_struct", &["utime"]),
+    ("SIGNAL_STIME", "signal_struct", &["stime"]),
+    // RLIMIT_NOFILE is 7 everywhere but on alpha, mips and sparc.
+    ("SIGNAL_NOFILE", "signal_struct", &["rlim[7].rlim_cur"]),
+    ("PID_LEVEL", "pid", &["level"]),
+    ("PID_NUMBERS", "pid", &["numbers"]),
+    ("FILES_FDT", "files_struct", &["fdt"]),
+    ("FDTABLE_MAX_FDS", "fdtable", &["max_fds"]),
+    ("FDTABLE_OPEN_FDS", "fdtable", &["open_fds"]),
+];
+
+/// Members that a kernel may be built without; the programs then leave out what needs them.
+const OPTIONAL: &[Member] = &[
+    // CONFIG_TASK_XACCT
+    ("TASK_IO_CHARS", "task_struct", &["ioac.rchar"]),
+    ("SIGNAL_IO_CHARS", "signal_struct", &["ioac.rchar"]),
+    // CONFIG_TASK_IO_ACCOUNTING
+    ("TASK_IO_DISK", "task_struct", &["ioac.read_bytes"]),
+    ("SIGNAL_IO_DISK", "signal_struct", &["ioac.read_bytes"]),
+    // From 6.2 on: what each CPU has not yet put into `rss_stat[].count`.
+    ("MM_RSS_FILE_PARTS", "mm_struct", &["rss_stat[0].counters"]),
+    ("MM_RSS_ANON_PARTS", "mm_struct", &["rss_stat[1].counters"]),
+    ("MM_RSS_SWAP_PARTS", "mm_struct", &["rss_stat[2].counters"]),
+    ("MM_RSS_SHMEM_PARTS", "mm_struct", &["rss_stat[3].counters"]),
+    ("ARRAY_PPTRS", "bpf_array", &["pptrs"]),
 ];
 
 /// Finds every member in the kernel's BTF.
@@ -103,6 +134,10 @@ pub fn find(btf: &Btf<'_>, legacy_controller: Option<&str>) -> Result<Vec<Offset
                 paths.first().copied().unwrap_or_default()
             )),
         }
+    }
+    for (global, structure, paths) in OPTIONAL {
+        let offset = paths.iter().find_map(|path| btf.offset(structure, path));
+        found.push((*global, offset.unwrap_or(MISSING)));
     }
     found.push((
         "CSS_SET_SUBSYS",

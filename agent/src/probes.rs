@@ -80,6 +80,17 @@ pub struct Probes {
     pub iterator: OwnedFd,
     /// What interrupts and the hypervisor take is outside of task times on this kernel.
     pub time_accounting: TimeAccounting,
+    /// What this kernel counts.
+    pub counts: Counts,
+}
+
+/// What a kernel may be built not to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// `CONFIG_TASK_XACCT`: bytes and calls of read(2), write(2) and their kin.
+    pub io: bool,
+    /// `CONFIG_TASK_IO_ACCOUNTING`: bytes from and to storage.
+    pub disk_io: bool,
 }
 
 /// What this kernel takes out of task times.
@@ -98,7 +109,7 @@ impl Probes {
     /// When the kernel lacks something or refuses; `explain` makes it one line for a person.
     pub fn attach(cpus: u32) -> Result<Self, ProbeError> {
         let bytes = fs::read(BTF_PATH).map_err(ProbeError::NoBtf)?;
-        let (offsets, time_accounting) = {
+        let (offsets, time_accounting, counts) = {
             let kernel = btf::Btf::parse(&bytes).map_err(ProbeError::Btf)?;
             let offsets = offsets::find(&kernel, legacy_controller(Path::new("/sys/fs/cgroup")))
                 .map_err(ProbeError::MissingMembers)?;
@@ -106,7 +117,11 @@ impl Probes {
                 interrupts: kernel.has_member("rq", "prev_irq_time"),
                 steal: kernel.has_member("rq", "prev_steal_time_rq"),
             };
-            (offsets, time_accounting)
+            let counts = Counts {
+                io: kernel.has_member("task_struct", "ioac.rchar"),
+                disk_io: kernel.has_member("task_struct", "ioac.read_bytes"),
+            };
+            (offsets, time_accounting, counts)
         };
         let btf = Btf::parse(&bytes, aya::Endianness::default()).map_err(ProbeError::LoaderBtf)?;
         drop(bytes);
@@ -115,6 +130,7 @@ impl Probes {
         for (name, offset) in &offsets {
             loader.override_global(name, offset, true);
         }
+        loader.override_global("CPU_COUNT", &cpus, true);
         let mut ebpf = loader.load(OBJECT).map_err(ProbeError::Load)?;
         // The iterator first: it is the only one that an unprivileged attach could refuse late.
         let iterator = link_iterator(&mut ebpf, &btf)?;
@@ -128,6 +144,7 @@ impl Probes {
             ebpf,
             iterator,
             time_accounting,
+            counts,
         };
         for program in TRACEPOINTS {
             probes.attach_to(program)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use procscope_proto::v1;
 
 use crate::{
-    fold::{Exit, FoldedProcess},
+    fold::{Exit, FoldedProcess, Memory},
     identity::{Identities, Identity},
 };
 
@@ -26,6 +26,17 @@ impl Instant {
     }
 }
 
+/// What the kernel's figures mean on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// It counts bytes and calls of read(2) and write(2).
+    pub counts_io: bool,
+    /// It counts bytes from and to storage.
+    pub counts_disk_io: bool,
+}
+
 /// Samples, exits and names of one interval.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -38,7 +49,7 @@ pub struct Told {
 }
 
 /// Tells of each process, and forgets the names of those that ended.
-pub fn tell(processes: &[FoldedProcess], identities: &mut Identities, page_size: u64, now: Instant) -> Told {
+pub fn tell(processes: &[FoldedProcess], identities: &mut Identities, units: Units, now: Instant) -> Told {
     let mut told = Told {
         samples: Vec::with_capacity(processes.len()),
         ..Told::default()
@@ -48,17 +59,20 @@ pub fn tell(processes: &[FoldedProcess], identities: &mut Identities, page_size:
         if new {
             told.infos.push(info(process, &identity));
         }
-        told.samples.push(sample(process, &identity, page_size));
+        told.samples.push(sample(process, &identity, units));
         if let Some(end) = process.exit {
-            told.exits.push(exit(process, end, &identity, page_size));
+            told.exits.push(exit(process, end, &identity, units));
             identities.forget(process.key);
         }
     }
     told
 }
 
-fn sample(process: &FoldedProcess, identity: &Arc<Identity>, page_size: u64) -> v1::ProcessSample {
-    let bytes = |pages: Option<u64>| pages.map(|pages| pages.saturating_mul(page_size));
+fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1::ProcessSample {
+    let bytes = |pages: Option<u64>| pages.map(|pages| pages.saturating_mul(units.page_size));
+    let memory = |kind: fn(Memory) -> u64| bytes(process.memory.map(kind));
+    let io = |count: u64| units.counts_io.then_some(count);
+    let disk_io = |count: u64| units.counts_disk_io.then_some(count);
     v1::ProcessSample {
         process_id: identity.process_id.to_vec(),
         exec_generation: process.facts.exec_generation,
@@ -73,7 +87,7 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, page_size: u64) -> 
         exited: process.exit.is_some(),
         cpu_time_ns: process.totals.cpu_time_ns,
         cpu_time_ns_delta: process.delta.cpu_time_ns,
-        rss_bytes: bytes(process.rss_pages),
+        rss_bytes: memory(Memory::rss_pages),
         peak_rss_bytes: bytes(process.peak_rss_pages),
         lifetime_peak_rss_bytes: bytes(process.lifetime_peak_rss_pages),
         threads: process.threads,
@@ -83,11 +97,38 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, page_size: u64) -> 
         minor_faults_delta: Some(process.delta.minor_faults),
         major_faults_delta: Some(process.delta.major_faults),
         first_seen: process.first_seen,
+        source: v1::Source::Unspecified.into(),
+        user_time_ns_delta: Some(process.split_delta.user_ns),
+        system_time_ns_delta: Some(process.split_delta.system_ns),
+        ended_threads_cpu_time_ns_delta: Some(process.ended_threads_cpu_time_ns),
+        runqueue_waits_delta: Some(process.delta.runqueue_waits),
+        rss_anon_bytes: memory(|memory| memory.anon_pages),
+        rss_file_bytes: memory(|memory| memory.file_pages),
+        rss_shmem_bytes: memory(|memory| memory.shmem_pages),
+        swap_bytes: memory(|memory| memory.swap_pages),
+        virtual_bytes: memory(|memory| memory.virtual_pages),
+        open_file_descriptors: process.standing.and_then(|standing| standing.open_files),
+        open_file_descriptor_limit: process.standing.map(|standing| standing.open_files_limit),
+        read_bytes_delta: io(process.delta.read_bytes),
+        written_bytes_delta: io(process.delta.written_bytes),
+        read_operations_delta: io(process.delta.read_operations),
+        write_operations_delta: io(process.delta.write_operations),
+        disk_read_bytes_delta: disk_io(process.delta.disk_read_bytes),
+        disk_written_bytes_delta: disk_io(process.delta.disk_written_bytes),
+        state: process
+            .standing
+            .map_or_else(String::new, |standing| standing.state.to_string()),
+        namespace_pid: process.facts.namespace_pid,
+        parent_start_boottime_ns: parent_start(process),
+        cgroup_id: process.facts.cgroup_id,
+        runqueue_wait_counts: Vec::new(),
     }
 }
 
-fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, page_size: u64) -> v1::ProcessExit {
+fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, units: Units) -> v1::ProcessExit {
     let lifetime_ns = end.end_boottime_ns.saturating_sub(process.key.start_boottime_ns);
+    let io = |count: u64| units.counts_io.then_some(count);
+    let disk_io = |count: u64| units.counts_disk_io.then_some(count);
     // The low seven bits are the signal, the next byte what was given to exit(2).
     let signal = end
         .status
@@ -112,7 +153,7 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, page_size:
         cpu_time_ns: process.totals.cpu_time_ns,
         peak_rss_bytes: process
             .lifetime_peak_rss_pages
-            .map(|pages| pages.saturating_mul(page_size)),
+            .map(|pages| pages.saturating_mul(units.page_size)),
         exit_code: code,
         exit_signal: signal,
         oom_killed: end.oom_killed,
@@ -122,6 +163,18 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, page_size:
         minor_faults: Some(process.totals.minor_faults),
         major_faults: Some(process.totals.major_faults),
         exe: identity.exe.clone(),
+        source: v1::Source::Unspecified.into(),
+        user_time_ns: Some(process.split.user_ns),
+        system_time_ns: Some(process.split.system_ns),
+        runqueue_waits: Some(process.totals.runqueue_waits),
+        read_bytes: io(process.totals.read_bytes),
+        written_bytes: io(process.totals.written_bytes),
+        read_operations: io(process.totals.read_operations),
+        write_operations: io(process.totals.write_operations),
+        disk_read_bytes: disk_io(process.totals.disk_read_bytes),
+        disk_written_bytes: disk_io(process.totals.disk_written_bytes),
+        namespace_pid: process.facts.namespace_pid,
+        parent_start_boottime_ns: parent_start(process),
     }
 }
 
@@ -147,6 +200,10 @@ fn parent_pid(process: &FoldedProcess) -> u32 {
     process.facts.parent.map_or(0, |parent| parent.tgid)
 }
 
+fn parent_start(process: &FoldedProcess) -> u64 {
+    process.facts.parent.map_or(0, |parent| parent.start_boottime_ns)
+}
+
 /// Nanoseconds since 1970 in the words of the wire.
 #[must_use]
 pub fn timestamp(wall_ns: u64) -> prost_types::Timestamp {
@@ -162,7 +219,16 @@ mod tests {
     use procscope_agent_common::{ProcessKey, ThreadTotals};
 
     use super::*;
-    use crate::{fold::Facts, scrub::Cmdline};
+    use crate::{
+        fold::{CpuSplit, Facts},
+        scrub::Cmdline,
+    };
+
+    const UNITS: Units = Units {
+        page_size: 4096,
+        counts_io: true,
+        counts_disk_io: false,
+    };
 
     fn ended(status: u32) -> v1::ProcessExit {
         let process = FoldedProcess {
@@ -176,7 +242,11 @@ mod tests {
                 ..ThreadTotals::default()
             },
             delta: ThreadTotals::default(),
-            rss_pages: None,
+            split: CpuSplit::default(),
+            split_delta: CpuSplit::default(),
+            ended_threads_cpu_time_ns: 0,
+            memory: None,
+            standing: None,
             peak_rss_pages: Some(3),
             lifetime_peak_rss_pages: Some(4),
             threads: 0,
@@ -192,7 +262,7 @@ mod tests {
             wall_ns: 10_000,
             boottime_ns: 1_000,
         };
-        tell(&[process], &mut identities, 4096, now).exits.remove(0)
+        tell(&[process], &mut identities, UNITS, now).exits.remove(0)
     }
 
     #[test]

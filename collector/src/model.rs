@@ -85,6 +85,8 @@ impl Snapshot {
 pub enum Source {
     /// Programs in the kernel: every process, exact.
     Ebpf,
+    /// The same without the programs on hot paths.
+    EbpfQuiet,
     /// Sampling of /proc.
     Proc,
 }
@@ -95,6 +97,7 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ebpf => "ebpf",
+            Self::EbpfQuiet => "ebpf_quiet",
             Self::Proc => "proc",
         }
     }

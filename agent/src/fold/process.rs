@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use procscope_agent_common::{ProcessKey, TASK_KERNEL_THREAD, TaskRecord, ThreadTotals};
+use procscope_agent_common::{OPEN_FILES_UNKNOWN, ProcessKey, TASK_KERNEL_THREAD, TaskRecord, ThreadTotals};
 
 use super::{Thread, WALKS_UNTIL_LOST};
 
@@ -25,6 +25,8 @@ pub struct Facts {
     pub comm: Vec<u8>,
     /// Id of the control group.
     pub cgroup_id: u64,
+    /// Its number in its own pid namespace; `None`: not known.
+    pub namespace_pid: Option<u32>,
     /// Last part of the control group's path, when an event told it.
     pub cgroup_name: Vec<u8>,
     /// What was given to execve(2), when we saw the exec.
@@ -33,6 +35,79 @@ pub struct Facts {
     pub arguments: Vec<u8>,
     /// It runs in the kernel only.
     pub kernel_thread: bool,
+}
+
+/// The address space of a process at the end of an interval, in pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident, backed by files.
+    pub file_pages: u64,
+    /// Resident, anonymous.
+    pub anon_pages: u64,
+    /// Resident, shared memory.
+    pub shmem_pages: u64,
+    /// Swapped out.
+    pub swap_pages: u64,
+    /// The whole address space.
+    pub virtual_pages: u64,
+}
+
+impl Memory {
+    /// Resident pages of all kinds.
+    #[must_use]
+    pub fn rss_pages(self) -> u64 {
+        self.file_pages
+            .saturating_add(self.anon_pages)
+            .saturating_add(self.shmem_pages)
+    }
+}
+
+/// What else a walk finds at the first thread of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Open file descriptors; `None`: not counted.
+    pub open_files: Option<u32>,
+    /// File descriptors that may be open.
+    pub open_files_limit: u64,
+    /// The letter of /proc/PID/stat.
+    pub state: char,
+}
+
+/// CPU time by where it was used, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuSplit {
+    /// In user space.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
+}
+
+impl CpuSplit {
+    /// The same for greater totals: the exact sum, split by the ratio of ticks, neither part ever less than before.
+    fn grown_to(self, totals: ThreadTotals) -> Self {
+        let cpu_ns = totals
+            .cpu_time_ns
+            .max(self.user_ns.saturating_add(self.system_ns));
+        let (user, system) = (
+            u128::from(totals.user_ticks_ns),
+            u128::from(totals.system_ticks_ns),
+        );
+        let ticks = user + system;
+        let system_ns = (u128::from(cpu_ns) * system).checked_div(ticks).unwrap_or(0);
+        let system_ns = u64::try_from(system_ns).unwrap_or(cpu_ns);
+        let system_ns = system_ns.max(self.system_ns).min(cpu_ns - self.user_ns);
+        Self {
+            user_ns: cpu_ns - system_ns,
+            system_ns,
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            user_ns: self.user_ns.saturating_sub(before.user_ns),
+            system_ns: self.system_ns.saturating_sub(before.system_ns),
+        }
+    }
 }
 
 /// How a process ended.
@@ -62,7 +137,12 @@ pub(super) struct Process {
     pub(super) threaded: bool,
     pub(super) any_ended: bool,
     /// `None`: no memory of its own, or not read.
-    pub(super) rss_pages: Option<u64>,
+    pub(super) memory: Option<Memory>,
+    pub(super) standing: Option<Standing>,
+    pub(super) split: CpuSplit,
+    pub(super) reported_split: CpuSplit,
+    /// What threads have used in this interval that ended in it, nanoseconds.
+    pub(super) ended_threads_cpu_time_ns: u64,
     pub(super) interval_peak_pages: Option<u64>,
     pub(super) lifetime_peak_pages: Option<u64>,
     pub(super) noted_hiwater_pages: u64,
@@ -87,8 +167,16 @@ pub struct FoldedProcess {
     pub totals: ThreadTotals,
     /// Use in the interval.
     pub delta: ThreadTotals,
-    /// Resident pages at the end of the interval; `None`: no address space.
-    pub rss_pages: Option<u64>,
+    /// CPU time over the whole life by where it was used.
+    pub split: CpuSplit,
+    /// The same in the interval.
+    pub split_delta: CpuSplit,
+    /// Of the interval's CPU time, what threads used that ended in it, nanoseconds.
+    pub ended_threads_cpu_time_ns: u64,
+    /// Its memory at the end of the interval; `None`: no address space.
+    pub memory: Option<Memory>,
+    /// Descriptors and state at the end of the interval; `None`: its first thread was not found.
+    pub standing: Option<Standing>,
     /// Greatest resident set in the interval, in pages.
     pub peak_rss_pages: Option<u64>,
     /// Greatest resident set since the last exec, in pages.
@@ -121,6 +209,15 @@ impl Process {
     pub(super) fn learn(&mut self, task: &TaskRecord) {
         let kernel_thread = task.flags & TASK_KERNEL_THREAD != 0;
         let comm = task.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        // A zombie that was reaped in this instant has no number any more.
+        let namespace_pid = Some(task.namespace_pid)
+            .filter(|pid| *pid != 0)
+            .or(self.facts.namespace_pid);
+        self.standing = Some(Standing {
+            open_files: Some(task.open_files).filter(|open| *open != OPEN_FILES_UNKNOWN),
+            open_files_limit: task.open_files_limit,
+            state: state_letter(task.state),
+        });
         let known = &*self.facts;
         if known.uid == task.uid
             && known.exec_generation == task.exec_generation
@@ -128,6 +225,7 @@ impl Process {
             && known.parent.is_some()
             && known.comm == comm
             && known.cgroup_id == task.cgroup_id
+            && known.namespace_pid == namespace_pid
         {
             return;
         }
@@ -137,6 +235,7 @@ impl Process {
         facts.kernel_thread = kernel_thread;
         facts.parent = facts.parent.or(Some(task.parent));
         facts.comm = comm.to_vec();
+        facts.namespace_pid = namespace_pid;
         if facts.cgroup_id != task.cgroup_id {
             facts.cgroup_id = task.cgroup_id;
             facts.cgroup_name.clear();
@@ -146,6 +245,7 @@ impl Process {
     pub(super) fn end_thread(&mut self, thread: Option<&mut Thread>) {
         if let Some(thread) = thread.filter(|thread| !thread.ended) {
             thread.ended = true;
+            self.ended_threads_cpu_time_ns += thread.totals.cpu_time_ns - thread.walked_cpu_time_ns;
             self.live_threads = self.live_threads.saturating_sub(1);
             self.any_ended = true;
         }
@@ -183,14 +283,27 @@ impl Process {
         true
     }
 
+    pub(super) fn rss_pages(&self) -> Option<u64> {
+        self.memory.map(Memory::rss_pages)
+    }
+
+    /// Brings what is derived from the totals up to them.
+    pub(super) fn settle(&mut self) {
+        self.split = self.split.grown_to(self.totals);
+    }
+
     pub(super) fn sample(&self, key: ProcessKey, over: bool) -> FoldedProcess {
         FoldedProcess {
             key,
             facts: self.facts.clone(),
             totals: self.totals,
             delta: self.delta(),
-            rss_pages: if over { None } else { self.rss_pages },
-            peak_rss_pages: self.interval_peak_pages.max(self.rss_pages),
+            split: self.split,
+            split_delta: self.split.since(self.reported_split),
+            ended_threads_cpu_time_ns: self.ended_threads_cpu_time_ns,
+            memory: if over { None } else { self.memory },
+            standing: if over { None } else { self.standing },
+            peak_rss_pages: self.interval_peak_pages.max(self.rss_pages()),
             lifetime_peak_rss_pages: self.lifetime_peak_pages,
             threads: if over { 0 } else { self.live_threads },
             first_seen: self.first_seen,
@@ -200,41 +313,46 @@ impl Process {
 
     pub(super) fn end_interval(&mut self) {
         self.reported = self.totals;
+        self.reported_split = self.split;
+        self.ended_threads_cpu_time_ns = 0;
         self.first_seen = false;
         // The next interval begins with what is resident now.
-        self.interval_peak_pages = self.rss_pages;
+        self.interval_peak_pages = self.rss_pages();
+    }
+}
+
+/// The letter that /proc/PID/stat shows for a state.
+fn state_letter(state: u32) -> char {
+    /// `TASK_NOLOAD`: with `TASK_UNINTERRUPTIBLE` an idle kernel thread.
+    const NOLOAD: u32 = 0x400;
+    match state {
+        0 => 'R',
+        _ if state & 0x20 != 0 => 'Z',
+        _ if state & 0x10 != 0 => 'X',
+        _ if state & 0x01 != 0 => 'S',
+        _ if state & 0x02 != 0 && state & NOLOAD != 0 => 'I',
+        _ if state & 0x02 != 0 => 'D',
+        _ if state & 0x04 != 0 => 'T',
+        _ if state & 0x08 != 0 => 't',
+        _ if state & 0x40 != 0 => 'P',
+        _ => 'S',
     }
 }
 
 /// What each counter rose by, and how many fell.
 pub(super) fn rise(before: ThreadTotals, now: ThreadTotals) -> (ThreadTotals, u64) {
     let mut torn = 0;
-    let mut by = |before: u64, now: u64| {
+    let delta = before.combine(now, |before, now| {
         now.checked_sub(before).unwrap_or_else(|| {
             torn += 1;
             0
         })
-    };
-    let delta = ThreadTotals {
-        cpu_time_ns: by(before.cpu_time_ns, now.cpu_time_ns),
-        runqueue_ns: by(before.runqueue_ns, now.runqueue_ns),
-        voluntary_switches: by(before.voluntary_switches, now.voluntary_switches),
-        involuntary_switches: by(before.involuntary_switches, now.involuntary_switches),
-        minor_faults: by(before.minor_faults, now.minor_faults),
-        major_faults: by(before.major_faults, now.major_faults),
-    };
+    });
     (delta, torn)
 }
 
 pub(super) fn add(a: ThreadTotals, b: ThreadTotals) -> ThreadTotals {
-    ThreadTotals {
-        cpu_time_ns: a.cpu_time_ns.saturating_add(b.cpu_time_ns),
-        runqueue_ns: a.runqueue_ns.saturating_add(b.runqueue_ns),
-        voluntary_switches: a.voluntary_switches.saturating_add(b.voluntary_switches),
-        involuntary_switches: a.involuntary_switches.saturating_add(b.involuntary_switches),
-        minor_faults: a.minor_faults.saturating_add(b.minor_faults),
-        major_faults: a.major_faults.saturating_add(b.major_faults),
-    }
+    a.combine(b, u64::saturating_add)
 }
 
 /// A string of the kernel without its ending zero.

@@ -43,7 +43,10 @@ fn task(process: ProcessKey, tid: u32, start: u64, totals: ThreadTotals) -> Task
         exec_generation: 1,
         uid: 0,
         threads: 1,
-        reserved: 0,
+        namespace_pid: 0,
+        open_files: 3,
+        state: 0,
+        open_files_limit: 1024,
         comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
     }
 }
@@ -66,7 +69,7 @@ fn fork(process: ProcessKey) -> ForkEvent {
         process,
         parent: ProcessKey::new(1, 1),
         exec_generation: 1,
-        reserved: 0,
+        namespace_pid: 7,
         cgroup_id: 1,
         comm: [0; 16],
     }
@@ -343,7 +346,7 @@ fn memory_that_came_and_went_between_two_walks_shows_as_peak() {
     fold.task(&with_memory(leader(key(10), 1), 110, 0), 900);
     let process = fold.finish(LATER, |_, _| None).processes.remove(0);
     assert_eq!(
-        (process.rss_pages, process.peak_rss_pages),
+        (process.memory.map(Memory::rss_pages), process.peak_rss_pages),
         (Some(110), Some(900))
     );
     let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 105, 0)])

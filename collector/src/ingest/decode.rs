@@ -104,6 +104,7 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
         .map_err(|error| Refusal::new("snapshot", format!("is no encoded Snapshot: {error}")))?;
     let source = match snapshot.source() {
         v1::Source::Ebpf => Source::Ebpf,
+        v1::Source::EbpfQuiet => Source::EbpfQuiet,
         v1::Source::Proc => Source::Proc,
         v1::Source::Unspecified => {
             return Err(Refusal::new("source", "is not one that this collector knows"));
@@ -134,7 +135,7 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
         audit: snapshot.audit.map(audit),
         host_info: snapshot.host_info.map(host_info).transpose()?,
         losses: losses(snapshot.losses)?,
-        agent_cost: snapshot.agent_cost.map(agent_cost),
+        agent_cost: snapshot.agent_cost.as_ref().map(agent_cost),
         received_at_ms,
         encoded,
     })
@@ -259,7 +260,7 @@ fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
     })
 }
 
-fn agent_cost(cost: v1::AgentCost) -> AgentCost {
+fn agent_cost(cost: &v1::AgentCost) -> AgentCost {
     AgentCost {
         cpu_time_ns_delta: cost.cpu_time_ns_delta,
         rss_bytes: cost.rss_bytes,

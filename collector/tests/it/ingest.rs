@@ -52,6 +52,7 @@ async fn every_column_comes_back_as_it_was_sent() {
         involuntary_switches_delta: Some(2),
         minor_faults_delta: Some(3),
         major_faults_delta: None,
+        ..v1::ProcessSample::default()
     };
     let exit = v1::ProcessExit {
         process_id: id.clone(),

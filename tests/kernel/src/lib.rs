@@ -296,18 +296,21 @@ pub fn process_clock_ns(pid: u32) -> Result<u64> {
 /// # Errors
 /// When the process is gone or has no such line.
 pub fn status_bytes(pid: u32, key: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text
+    Ok(proc_number(pid, "status", key)? * 1024)
+}
+
+/// The first number of a line `key: number …` of a file of /proc/PID.
+///
+/// # Errors
+/// When the process is gone or has no such line.
+pub fn proc_number(pid: u32, file: &str, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+    let rest = text
         .lines()
-        .find_map(|line| line.strip_prefix(key))
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
         .with_context(|| format!("no {key}"))?;
-    Ok(line
-        .trim_start_matches(':')
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse::<u64>()?
-        * 1024)
+    let number = rest.split_whitespace().next().context("no number")?;
+    number.parse().with_context(|| format!("read {number} of {key}"))
 }
 
 /// `a` differs from `b` by at most so many thousandths of `b`.

@@ -5,8 +5,9 @@
 
 use std::{
     ffi::OsString,
+    fs,
     hint::black_box,
-    io::{self, BufRead as _, Write as _},
+    io::{self, BufRead as _, Read as _, Write as _},
     os::unix::ffi::OsStrExt as _,
     process::{Command, ExitCode},
     thread,
@@ -100,6 +101,28 @@ fn run(arguments: &[&str]) -> Result<()> {
             child.wait()?;
             say("reaped", 1)?;
             wait_for_a_line()
+        }
+        // Opens so many files and keeps them; reads 1,000 and writes 500 bytes through each, in one call each.
+        ["files", count] => {
+            say("ready", 1)?;
+            wait_for_a_line()?;
+            let mut open = Vec::new();
+            for _file in 0..count.parse::<u32>()? {
+                let mut file = fs::OpenOptions::new().read(true).write(true).open("/dev/zero")?;
+                file.read_exact(&mut [0; 1000])?;
+                file.write_all(&[0; 500])?;
+                open.push(file);
+            }
+            say("open", u64::try_from(open.len())?)?;
+            wait_for_a_line()
+        }
+        // Asks the kernel for so long for what costs it more than us.
+        ["kernel", milliseconds] => {
+            let end = thread_clock() + Duration::from_millis(milliseconds.parse()?);
+            while thread_clock() < end {
+                drop(fs::read("/proc/self/maps")?);
+            }
+            Ok(())
         }
         ["exit", code] => std::process::exit(code.parse()?),
         ["pause", ..] => {
