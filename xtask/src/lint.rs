@@ -83,13 +83,13 @@ fn commands(place: &Place) -> Result<Vec<(&'static str, Command)>> {
         command
     };
 
-    let all_but_kernel = "--locked --workspace --exclude agent-ebpf";
+    let all_but_kernel = "--locked --workspace --exclude agent-ebpf --exclude bench-ebpf";
     let format = cargo("fmt --all --check");
     let clippy = cargo(&format!(
         "clippy {all_but_kernel} --keep-going --all-targets -- -D warnings"
     ));
     // The kernel's side has no unwinding: its own lints run apart, on the host, without the eBPF compiler.
-    let kernel = cargo("clippy --locked --package agent-ebpf -- -C panic=abort -D warnings");
+    let kernel = cargo("clippy --locked --package agent-ebpf --package bench-ebpf -- -C panic=abort -D warnings");
     let mut docs = cargo(&format!("doc {all_but_kernel} --no-deps"));
     docs.env("RUSTDOCFLAGS", "-D warnings");
     // Advisories are the business of `cargo audit`.
@@ -104,7 +104,7 @@ fn commands(place: &Place) -> Result<Vec<(&'static str, Command)>> {
         ("deny", deny),
         ("audit", audit),
         ("clippy", clippy),
-        ("clippy of agent-ebpf", kernel),
+        ("clippy of the kernel's side", kernel),
         ("doc", docs),
     ])
 }
