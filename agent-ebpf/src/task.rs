@@ -376,12 +376,21 @@ impl Mm {
     members! {
         hiwater_pages: u64 = MM_HIWATER_RSS,
         virtual_pages: u64 = MM_TOTAL_VM,
-        file_count: i64 = MM_RSS_FILE,
-        anon_count: i64 = MM_RSS_ANON,
-        shmem_count: i64 = MM_RSS_SHMEM,
-        swap_count: i64 = MM_RSS_SWAP,
         arguments_start: u64 = MM_ARG_START,
         arguments_end: u64 = MM_ARG_END,
+    }
+
+    /// One of the page counters. Before Linux 6.2, where no CPU keeps parts, they are an array of `atomic_long_t`,
+    /// which the verifier does not look into: there a helper reads it.
+    #[inline(always)]
+    fn count(self, offset: &Global<u32>) -> i64 {
+        if MM_RSS_FILE_PARTS.load() != MISSING {
+            // SAFETY: see `members!`.
+            return unsafe { member(self.0, offset) };
+        }
+        let address = self.0 as u64 + u64::from(offset.load());
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(address as *const i64) }.unwrap_or(0)
     }
 
     /// File, anonymous, swapped and shared pages, with what each CPU has not yet put together where the kernel
@@ -389,10 +398,10 @@ impl Mm {
     #[inline(always)]
     pub(crate) fn exact_pages(self) -> [u64; 4] {
         let mut counts = [
-            self.file_count(),
-            self.anon_count(),
-            self.swap_count(),
-            self.shmem_count(),
+            self.count(&MM_RSS_FILE),
+            self.count(&MM_RSS_ANON),
+            self.count(&MM_RSS_SWAP),
+            self.count(&MM_RSS_SHMEM),
         ];
         if MM_RSS_FILE_PARTS.load() != MISSING {
             // SAFETY: see `members!`.
@@ -412,7 +421,9 @@ impl Mm {
     /// Resident pages of all kinds, off by what CPUs have not yet put together.
     #[inline(always)]
     pub(crate) fn rss_pages(self) -> u64 {
-        positive(self.file_count()) + positive(self.anon_count()) + positive(self.shmem_count())
+        positive(self.count(&MM_RSS_FILE))
+            + positive(self.count(&MM_RSS_ANON))
+            + positive(self.count(&MM_RSS_SHMEM))
     }
 
     /// Writes the first arguments of the current process and says how many bytes of them.
