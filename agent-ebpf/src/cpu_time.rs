@@ -39,7 +39,7 @@ pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
         send_thread_end(previous);
     }
     if next.tid() == 0 {
-        idle::begin(next);
+        idle::begin(previous, next);
     }
 }
 

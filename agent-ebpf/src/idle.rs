@@ -17,12 +17,16 @@ use crate::{maps::CPUS, task::Task};
 /// `PWR_EVENT_EXIT`: the idle loop was left.
 const LEFT: u32 = u32::MAX;
 
-/// The CPU has nothing to run. `idle` was given the runqueue's time a moment ago.
+/// When an idle interval began by the runqueue's task clock, where that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The CPU has nothing to run. What `previous` used was accounted a moment ago, up to its `exec_start`: from there on
+/// the CPU idles. The idle task's own is set from Linux 6.12 on only, and a little later.
 #[inline(always)]
-pub(crate) fn begin(idle: Task) {
+pub(crate) fn begin(previous: Task, idle: Task) {
     if let Some(slot) = cpu_slot() {
         // An interval that is still open here was ended by a switch that was hidden.
-        change(slot, seen_idle_ns(slot), Some(idle));
+        change(slot, seen_idle_ns(slot), Some((idle, previous.exec_start_ns())));
     }
 }
 
@@ -41,8 +45,8 @@ pub(crate) fn end(idle: Task, next: Task) {
     };
     let idle_ns = if since == 0 {
         0
-    } else if left != 0 && idle.switches() != switches + 1 {
-        left.wrapping_sub(since)
+    } else if start == UNKNOWN || left != 0 && idle.switches() != switches + 1 {
+        seen_idle_ns(slot)
     } else {
         next.exec_start_ns().wrapping_sub(start)
     };
@@ -54,9 +58,10 @@ pub(crate) fn end(idle: Task, next: Task) {
 pub(crate) fn on_cpu_idle(state: u32) {
     let Some(slot) = cpu_slot() else { return };
     // SAFETY: only this CPU writes its slot, interrupts off.
-    let (since, switches) = unsafe {
+    let (since, known, switches) = unsafe {
         (
             read_volatile(&raw const (*slot).idle_since_monotonic_ns),
+            read_volatile(&raw const (*slot).idle_start_ns),
             read_volatile(&raw const (*slot).idle_switches),
         )
     };
@@ -70,7 +75,11 @@ pub(crate) fn on_cpu_idle(state: u32) {
     // SAFETY: a helper without conditions; its result is a task that the verifier knows.
     let idle = Task::from_ptr(unsafe { bpf_get_current_task_btf() }.cast());
     if since == 0 || idle.switches() != switches {
-        change(slot, seen_idle_ns(slot), Some(idle));
+        // What was switched out is hidden. The idle task's own time is that of its creation on older kernels, and
+        // so before any that was seen here.
+        let own = idle.exec_start_ns();
+        let start = if known != 0 && own > known { own } else { UNKNOWN };
+        change(slot, seen_idle_ns(slot), Some((idle, start)));
     } else {
         // SAFETY: as above; one aligned word.
         unsafe { write_volatile(&raw mut (*slot).idle_left_monotonic_ns, 0) };
@@ -94,13 +103,18 @@ fn seen_idle_ns(slot: *mut CpuSlot) -> u64 {
             read_volatile(&raw const (*slot).idle_left_monotonic_ns),
         )
     };
-    if since == 0 { 0 } else { left.wrapping_sub(since) }
+    if since == 0 || left == 0 {
+        0
+    } else {
+        left.wrapping_sub(since)
+    }
 }
 
-/// Ends the open interval with `idle_ns`, and opens another when the CPU idles. The clock read for that is only for
-/// the drain, to close an interval that is still open then.
+/// Ends the open interval with `idle_ns`, and opens another when the CPU idles, since `start_ns` by the runqueue's
+/// task clock or `UNKNOWN`. The clock read for that is only for the drain, to close an interval that is still open
+/// then.
 #[inline(always)]
-fn change(slot: *mut CpuSlot, idle_ns: u64, idle: Option<Task>) {
+fn change(slot: *mut CpuSlot, idle_ns: u64, idle: Option<(Task, u64)>) {
     // SAFETY: only this CPU writes its slot, interrupts off; the agent reads between two even versions.
     unsafe {
         let version = read_volatile(&raw const (*slot).version);
@@ -109,9 +123,9 @@ fn change(slot: *mut CpuSlot, idle_ns: u64, idle: Option<Task>) {
             let total = read_volatile(&raw const (*slot).idle_ns);
             write_volatile(&raw mut (*slot).idle_ns, total + idle_ns);
         }
-        if let Some(idle) = idle {
+        if let Some((idle, start_ns)) = idle {
             write_volatile(&raw mut (*slot).idle_since_monotonic_ns, bpf_ktime_get_ns());
-            write_volatile(&raw mut (*slot).idle_start_ns, idle.exec_start_ns());
+            write_volatile(&raw mut (*slot).idle_start_ns, start_ns);
             write_volatile(&raw mut (*slot).idle_switches, idle.switches());
             write_volatile(&raw mut (*slot).idle_left_monotonic_ns, 0);
         } else {
