@@ -4,7 +4,7 @@
 //! wants to look at it.
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
     fs,
     hint::black_box,
     io::{self, BufRead as _, Read as _, Write as _},
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use procscope_tests_kernel::children_cpu_ns;
 
 fn main() -> ExitCode {
@@ -91,6 +91,8 @@ fn run(arguments: &[&str]) -> Result<()> {
             }
             say("children_cpu_ns", children_cpu_ns()?)
         }
+        // The same, and every run is the process of one number; says which.
+        ["reuse", count, program] => reuse(count.parse()?, program),
         // A child that has ended and is not reaped until the test says so.
         ["zombie", milliseconds] => {
             let mut child = Command::new("/proc/self/exe")
@@ -131,6 +133,41 @@ fn run(arguments: &[&str]) -> Result<()> {
         }
         _ => bail!("no such program: {arguments:?}"),
     }
+}
+
+/// Runs `program` so many times as the process of one number: that of the first run, which the kernel chose.
+fn reuse(count: u32, program: &str) -> Result<()> {
+    let path = CString::new(program)?;
+    let mut first = Command::new(program)
+        .spawn()
+        .with_context(|| format!("run {program}"))?;
+    let pid = first.id().cast_signed();
+    first.wait()?;
+    for _run in 1..count {
+        // SAFETY: all bits zero is a value: no flags, nothing shared.
+        let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+        how.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+        how.set_tid = u64::try_from((&raw const pid).expose_provenance())?;
+        how.set_tid_size = 1;
+        // SAFETY: as fork(2); `pid` and `how` outlive the call.
+        let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) };
+        if child == 0 {
+            let arguments = [path.as_ptr(), std::ptr::null()];
+            // SAFETY: both end as execv(3) wants it; no other thread held a lock, for there is none.
+            unsafe { libc::execv(path.as_ptr(), arguments.as_ptr()) };
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(127) };
+        }
+        ensure!(
+            child > 0,
+            "make process {pid} once more: {}",
+            io::Error::last_os_error()
+        );
+        // SAFETY: a status is not asked for.
+        let waited = unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        ensure!(waited == pid, "wait for {pid}: {}", io::Error::last_os_error());
+    }
+    say("pid", first.id().into())
 }
 
 fn take_name(name: &[u8]) -> Result<()> {

@@ -132,24 +132,27 @@ fn a_zombie_is_told_once_when_it_ends() -> Result<()> {
 
 #[test]
 fn a_number_that_is_used_again_is_another_process() -> Result<()> {
+    const RUNS: usize = 700;
     let _alone = alone();
     let mut watch = Watch::start()?;
-    // In a pid namespace of its own, where numbers come round after 300 processes.
-    let script = "mount -t proc proc /proc && echo 301 > /proc/sys/kernel/pid_max; \
-                  i=0; while [ $i -lt 700 ]; do /bin/true; i=$((i+1)); done";
-    let program = Program::spawn(Command::new("unshare").args(["-mpf", "sh", "-c", script]))?;
-    let pid = program.pid();
+    let mut program = Program::start(LOAD, &format!("reuse {RUNS} /bin/true"))?;
+    let parent = program.pid();
     watch.until("it has ended", 60, |watch| {
-        watch.exits().any(|exit| exit.pid == pid)
+        watch.exits().any(|exit| exit.pid == parent)
     })?;
+    let pid = u32::try_from(program.hear("pid")?)?;
     watch.tick()?;
-    let told: Vec<_> = watch.exits().filter(|exit| exit.exe == "/bin/true").collect();
+    let told: Vec<_> = watch.exits().filter(|exit| exit.pid == pid).collect();
     let ids: std::collections::HashSet<_> = told.iter().map(|exit| &exit.process_id).collect();
     ensure!(
-        told.len() >= 699 && ids.len() == told.len(),
+        told.len() == RUNS && ids.len() == RUNS,
         "{} exits, {} identities",
         told.len(),
         ids.len()
+    );
+    ensure!(
+        told.iter()
+            .all(|exit| exit.exe == "/bin/true" && exit.exit_code == Some(0))
     );
     ensure!(
         told.iter().all(|exit| exit.lifetime_ns < 10_000_000_000),
