@@ -13,7 +13,8 @@ pub use drops::{DROP_REASONS, DropReason};
 pub use process::{
     ARGUMENTS_LEN, CGROUP_NAME_LEN, COMM_LEN, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END,
     ExecEvent, ExitEvent, FILENAME_LEN, ForkEvent, OPEN_FILES_UNKNOWN, ProcessKey, TASK_DEAD_BIT,
-    TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
+    TASK_FROM_PROC, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
+    ThreadTotals,
 };
 pub use slots::{CpuSlot, EPOCH_INDEX, THREAD_SLOTS, ThreadSlot, thread_slot_index};
 

@@ -28,6 +28,12 @@ pub const TASK_ZOMBIE: u32 = 2;
 /// `TaskRecord::flags`: the memory fields are filled.
 pub const TASK_HAS_MM: u32 = 4;
 
+/// `TaskRecord::flags`: sampled from /proc for a whole process, not by a program in the kernel: what the scheduler
+/// counts for each thread is not filled, nor are group and generation.
+pub const TASK_FROM_PROC: u32 = 8;
+/// `TaskRecord::flags`: with `TASK_FROM_PROC`, the figures of `ioac` are filled.
+pub const TASK_PROC_IO: u32 = 16;
+
 /// Bit of the state that `sched_switch` reports for a thread that leaves its CPU for good (`TASK_DEAD`).
 pub const TASK_DEAD_BIT: u32 = 0x80;
 

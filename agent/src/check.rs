@@ -7,7 +7,7 @@ use procscope_startup::{Failure, Result};
 use crate::{
     btf::Btf,
     host,
-    observer::{ObserveError, Observer, Settings},
+    observer::{ObserveError, Observer, Settings, SourceChoice},
     offsets,
     probes::{BTF_PATH, ProbeError, legacy_controller},
     scrub::Cmdline,
@@ -204,6 +204,7 @@ fn programs() -> [Line; 2] {
         host: "check".to_owned(),
         interval: Duration::from_secs(1),
         cmdline: Cmdline::Off,
+        source: SourceChoice::Ebpf,
     };
     let observer = Observer::start(settings);
     let hidden = observer
@@ -230,7 +231,7 @@ fn programs() -> [Line; 2] {
             Some(hidden) if hidden.is_empty() => "none".to_owned(),
             Some(hidden) => format!("{hidden:?}"),
         },
-        remedy: "a sandbox's own, perhaps: they are in no row, and what they use is in the audit's residual",
+        remedy: "a sandbox's own, perhaps: they are sampled from /proc, and their rows say so",
     };
     [programs, hidden]
 }

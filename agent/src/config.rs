@@ -10,7 +10,12 @@ use tonic::{
     transport::{Endpoint, Uri},
 };
 
-use crate::{host, names::escape, observer::Settings, scrub::Cmdline};
+use crate::{
+    host,
+    names::escape,
+    observer::{Settings, SourceChoice},
+    scrub::Cmdline,
+};
 
 /// Draining more often costs more than it tells.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -57,6 +62,9 @@ pub struct MeasureArgs {
     /// How much of command lines is kept [default: scrubbed]
     #[arg(long, value_enum, value_name = "MODE", env = "PROCSCOPE_AGENT_CMDLINE")]
     pub cmdline: Option<Cmdline>,
+    /// Where figures come from [default: ebpf]
+    #[arg(long, value_enum, value_name = "SOURCE", env = "PROCSCOPE_AGENT_SOURCE")]
+    pub source: Option<SourceChoice>,
 }
 
 /// Options of `run`.
@@ -113,6 +121,7 @@ pub struct File {
     interval: Option<String>,
     host: Option<String>,
     cmdline: Option<Cmdline>,
+    source: Option<SourceChoice>,
     collector: Option<String>,
     token_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
@@ -178,6 +187,7 @@ pub fn settings(args: &MeasureArgs, file: &File) -> Result<Settings> {
         host,
         interval,
         cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
+        source: args.source.or(file.source).unwrap_or_default(),
     })
 }
 
@@ -254,6 +264,7 @@ mod tests {
             interval: Some(parse_duration(interval).unwrap()),
             host: Some(host.to_owned()),
             cmdline: None,
+            source: None,
         };
         settings(&args, &File::default())
     }

@@ -110,6 +110,7 @@ impl Fold {
             filename: inherited.filename.clone(),
             arguments: inherited.arguments.clone(),
             kernel_thread: inherited.kernel_thread,
+            from_proc: false,
             namespace_pid: Some(event.namespace_pid).filter(|pid| *pid != 0),
         });
     }
@@ -135,6 +136,7 @@ impl Fold {
             filename: until_zero(&event.filename),
             arguments: event.arguments[..arguments].to_vec(),
             kernel_thread: false,
+            from_proc: false,
             namespace_pid: process.facts.namespace_pid,
         });
         // A new address space. What the old one reached stays in the interval's peak, unless it was only the
@@ -350,17 +352,23 @@ impl Fold {
             if thread.ended {
                 return false;
             }
-            if walk - thread.walk > WALKS_UNTIL_LOST {
+            let from_proc = self
+                .processes
+                .get(&thread.process)
+                .is_some_and(|process| process.facts.from_proc);
+            if from_proc || walk - thread.walk > WALKS_UNTIL_LOST {
                 lost.push((*key, thread.process, thread.totals));
                 return false;
             }
             true
         });
         for (key, process, before) in lost {
-            self.lost_ends += 1;
             let Some(process) = self.processes.get_mut(&process) else {
+                self.lost_ends += 1;
                 continue;
             };
+            // That ends are not told is what sampling means.
+            self.lost_ends += u64::from(!process.facts.from_proc);
             process.live_threads = process.live_threads.saturating_sub(1);
             process.any_ended = true;
             process.touched = walk;

@@ -1,6 +1,6 @@
 //! What the machine says about itself in /proc and /sys: CPUs, time counters, memory, names.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 /// Time that the kernel accounts outside of tasks, summed over CPUs, in nanoseconds since boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +42,28 @@ fn parse_cpu_times(text: &str, ticks_per_second: u64) -> Option<CpuTimes> {
         softirq_ns: field(6)?,
         steal_ns: field(7)?,
     })
+}
+
+/// Idle time of each CPU with iowait, nanoseconds since boot, as the kernel's ticks have it.
+#[must_use]
+pub fn idle_by_cpu() -> BTreeMap<u32, u64> {
+    parse_idle_by_cpu(
+        &fs::read_to_string("/proc/stat").unwrap_or_default(),
+        rustix::param::clock_ticks_per_second(),
+    )
+}
+
+fn parse_idle_by_cpu(text: &str, ticks_per_second: u64) -> BTreeMap<u32, u64> {
+    let tick_ns = 1_000_000_000 / ticks_per_second.max(1);
+    let of_line = |line: &str| {
+        let of_one = line.strip_prefix("cpu").filter(|rest| !rest.starts_with(' '))?;
+        let mut fields = of_one.split_ascii_whitespace();
+        let cpu = fields.next()?.parse().ok()?;
+        let idle: u64 = fields.nth(3)?.parse().ok()?;
+        let iowait: u64 = fields.next()?.parse().ok()?;
+        Some((cpu, idle.saturating_add(iowait).saturating_mul(tick_ns)))
+    };
+    text.lines().filter_map(of_line).collect()
 }
 
 /// `MemTotal` and `MemAvailable` of /proc/meminfo, in bytes.
@@ -129,6 +151,15 @@ pub fn uname() -> (String, String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cpu_has_its_idle_time() {
+        let text = "cpu  1 2 3 4 5 6\ncpu0 1 2 3 40 5 6\ncpu12 1 2 3 7 1\ncpux 1\nintr 1 2 3 4 5 6\n";
+        assert_eq!(
+            parse_idle_by_cpu(text, 100),
+            BTreeMap::from([(0, 450_000_000), (12, 80_000_000)])
+        );
+    }
 
     #[test]
     fn the_first_line_of_stat_is_read_in_ticks() {

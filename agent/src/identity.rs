@@ -133,7 +133,9 @@ impl Identities {
         if !facts.filename.is_empty() {
             return (facts.filename.clone(), facts.arguments.clone());
         }
-        let same_program = |known: &&Known| known.facts.exec_generation == facts.exec_generation;
+        // Of a process that is only sampled nobody tells an exec.
+        let same_program =
+            |known: &&Known| !facts.from_proc && known.facts.exec_generation == facts.exec_generation;
         let ours = self.known.get(&key).filter(same_program);
         let parents = || {
             facts
@@ -158,7 +160,9 @@ impl Identities {
         if facts.kernel_thread {
             return String::new();
         }
-        if let Some(path) = self.cgroup_paths.get(&facts.cgroup_id) {
+        if let Some(path) = self.cgroup_paths.get(&facts.cgroup_id)
+            && !facts.from_proc
+        {
             return path.clone();
         }
         let file = self.proc_root.join(key.tgid.to_string()).join("cgroup");
@@ -168,6 +172,9 @@ impl Identities {
         let Some(path) = path else {
             return escape(&facts.cgroup_name);
         };
+        if facts.from_proc {
+            return path;
+        }
         if self.cgroup_paths.len() >= CGROUPS_MAX {
             self.cgroup_paths.clear();
         }

@@ -16,6 +16,7 @@ pub mod names;
 pub mod observer;
 pub mod offsets;
 pub mod probes;
+pub mod procfs;
 pub mod queue;
 pub mod sample;
 pub mod scrub;
@@ -56,7 +57,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     if !observer.hidden_processes().is_empty() {
         tracing::warn!(
             pids = ?observer.hidden_processes(),
-            "this kernel hides processes from its programs; what they use shows as residual of the audit"
+            "this kernel hides processes from its programs: they are sampled from /proc, and their rows say so"
         );
     }
     let outbox = Arc::new(Outbox::new(Queue::new(queue::LEN_MAX, queue::BYTES_MAX)));
@@ -65,7 +66,8 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     info!(
         agent_id = %state.agent_id, epoch, host = config.settings.host,
         collector = %config.collector.uri(), interval_ms = config.settings.interval.as_millis(),
-        "attached to the kernel"
+        "{}",
+        if observer.source() == v1::Source::Proc { "sampling /proc" } else { "attached to the kernel" }
     );
     let (done, drained) = oneshot::channel();
     let drain = {

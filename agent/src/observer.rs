@@ -8,18 +8,21 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use procscope_agent_common::DropReason;
 use procscope_proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Deserialize;
 
 use crate::{
     audit::{AuditReading, Used, audit},
     clock,
-    drain::{Drain, DrainError, Event},
+    drain::{CpuIdle, Drain, DrainError, Event},
     fold::Fold,
     host,
     identity::Identities,
-    probes::{self, ProbeError, Probes},
+    probes::{self, ProbeError, Probes, TimeAccounting},
+    procfs::{self, ProcUnits},
     sample::{self, Instant, Units},
     scrub::Cmdline,
 };
@@ -54,6 +57,19 @@ pub enum ObserveError {
     },
 }
 
+/// Where figures come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceChoice {
+    /// Programs in the kernel; without them the agent does not run.
+    #[default]
+    Ebpf,
+    /// Samples of /proc: what lives between two of them is missing.
+    Proc,
+    /// Programs in the kernel where it allows them, otherwise samples of /proc.
+    Auto,
+}
+
 /// What to observe, and under which name.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -63,17 +79,21 @@ pub struct Settings {
     pub interval: Duration,
     /// How much of a command line is kept.
     pub cmdline: Cmdline,
+    /// Where figures come from.
+    pub source: SourceChoice,
 }
 
 /// Watches this machine.
 pub struct Observer {
     settings: Settings,
-    drain: Drain,
+    /// `None`: nothing runs in the kernel, /proc is sampled.
+    drain: Option<Drain>,
     fold: Fold,
     identities: Identities,
     boot_id: [u8; 16],
     kernel: (String, String),
     units: Units,
+    proc_units: ProcUnits,
     before: AuditReading,
     drops_before: [u64; DropReason::ALL.len()],
     events: u64,
@@ -88,57 +108,74 @@ impl Observer {
     /// When the kernel refuses, or the machine does not say what it is.
     pub fn start(settings: Settings) -> Result<Self, ObserveError> {
         let host = |what| move |source| ObserveError::Host { what, source };
-        if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
-            return Err(ObserveError::PidNamespace(other));
-        }
-        let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
-        let slots = possible.iter().max().map_or(1, |last| last + 1);
         let boot_id = host::boot_id().map_err(host("the boot id"))?;
         let (release, machine, _node) = host::uname();
         let attached_boottime_ns = clock::boottime_ns();
-        let mut drain = Drain::open(Probes::attach(slots)?, slots)?;
+        let mut drain = match settings.source {
+            SourceChoice::Proc => None,
+            SourceChoice::Ebpf => Some(attach()?),
+            SourceChoice::Auto => match attach() {
+                Ok(drain) => Some(drain),
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "no programs in the kernel: /proc is sampled, and what lives between two samples is missing"
+                    );
+                    None
+                }
+            },
+        };
         trim_memory();
-        visit_every_cpu();
-        let legacy_controller = probes::legacy_controller(Path::new("/sys/fs/cgroup"));
+        let page_size = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let proc_units = ProcUnits {
+            tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
+            page_size,
+        };
+        let counts = drain.as_ref().map(Drain::counts);
+        let units = Units {
+            page_size,
+            counts_io: counts.is_some_and(|counts| counts.io),
+            counts_disk_io: counts.is_some_and(|counts| counts.disk_io),
+        };
         let mut fold = Fold::new(attached_boottime_ns);
         let shown_by_proc = host::processes();
-        // Events from here on belong to what the first walk finds; those before it are its past.
-        drain.events(|_event| {});
         fold.begin_walk();
-        drain.walk(|task, _peak| fold.task(task, 0))?;
-        fold.finish(clock::boottime_ns(), |_tid, _start| None);
-        let still_there = host::processes();
-        let hidden: Vec<u32> = shown_by_proc
-            .into_iter()
-            .filter(|pid| still_there.contains(pid) && !fold.knows(*pid))
-            .collect();
-        if !hidden.is_empty()
-            && let Err(error) = drain.watch_idle_loop()
-        {
-            tracing::warn!(%error, "idle time will be too low: this kernel hides some switches");
+        let mut hidden = Vec::new();
+        if let Some(drain) = &mut drain {
+            visit_every_cpu();
+            // Events from here on belong to what the first walk finds; those before it are its past.
+            drain.events(|_event| {});
+            drain.walk(|task, _peak| fold.task(task, 0))?;
+            let still_there = host::processes();
+            hidden = shown_by_proc;
+            hidden.retain(|pid| still_there.contains(pid) && !fold.knows(*pid));
+            if !hidden.is_empty()
+                && let Err(error) = drain.watch_idle_loop()
+            {
+                tracing::warn!(%error, "idle time will be too low: this kernel hides some switches");
+            }
+            sample_proc(&mut fold, &hidden, proc_units);
+        } else {
+            sample_proc(&mut fold, &shown_by_proc, proc_units);
         }
-        let before = read_audit(&drain)?;
-        let counts = drain.counts();
-        let units = Units {
-            page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
-            counts_io: counts.io,
-            counts_disk_io: counts.disk_io,
-        };
+        fold.finish(clock::boottime_ns(), |_tid, _start| None);
+        let before = read_audit(drain.as_ref())?;
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             identities: Identities::new(
                 PathBuf::from("/proc"),
                 boot_id,
-                legacy_controller,
+                probes::legacy_controller(Path::new("/sys/fs/cgroup")),
                 settings.cmdline,
             ),
-            drops_before: drain.drops()?,
+            drops_before: drain.as_ref().map(Drain::drops).transpose()?.unwrap_or_default(),
             settings,
             drain,
             fold,
             boot_id,
             kernel: (release, machine),
             units,
+            proc_units,
             before,
             events: 0,
             hidden,
@@ -146,8 +183,18 @@ impl Observer {
         })
     }
 
+    /// Where figures come from now.
+    #[must_use]
+    pub fn source(&self) -> v1::Source {
+        if self.drain.is_some() {
+            v1::Source::Ebpf
+        } else {
+            v1::Source::Proc
+        }
+    }
+
     /// Processes that /proc showed at start and the kernel's programs did not: some sandboxes keep their own from
-    /// them. What they use is in no row, and so in the audit's residual.
+    /// them. They are sampled from /proc, and their rows say so.
     #[must_use]
     pub fn hidden_processes(&self) -> &[u32] {
         &self.hidden
@@ -183,23 +230,30 @@ impl Observer {
     /// When the kernel side cannot be read.
     pub fn snapshot(&mut self) -> Result<v1::Snapshot, ObserveError> {
         self.take_events();
-        self.drain.next_epoch()?;
+        if let Some(drain) = &mut self.drain {
+            drain.next_epoch()?;
+        }
         let now = Instant {
             wall_ns: clock::wall_ns(),
             boottime_ns: clock::boottime_ns(),
         };
-        let reading = read_audit(&self.drain)?;
+        let reading = read_audit(self.drain.as_ref())?;
         self.fold.begin_walk();
         let fold = &mut self.fold;
-        self.drain.walk(|task, peak| fold.task(task, peak))?;
+        if let Some(drain) = &mut self.drain {
+            drain.walk(|task, peak| fold.task(task, peak))?;
+            sample_proc(fold, &self.hidden, self.proc_units);
+        } else {
+            sample_proc(fold, &host::processes(), self.proc_units);
+        }
         self.take_events();
-        let drain = &self.drain;
+        let drain = self.drain.as_ref();
         let folded = self
             .fold
-            .finish(now.boottime_ns, |tid, start| drain.last_word(tid, start));
+            .finish(now.boottime_ns, |tid, start| drain?.last_word(tid, start));
         let told = sample::tell(&folded.processes, &mut self.identities, self.units, now);
 
-        let drops = self.drain.drops()?;
+        let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
         let mut losses: Vec<v1::Loss> = DropReason::ALL
             .iter()
             .zip(drops.iter().zip(&self.drops_before))
@@ -213,7 +267,12 @@ impl Observer {
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
         let used = used(&told.samples, &losses, folded.torn_reads);
-        let audit = audit(&self.before, &reading, used, self.drain.time_accounting());
+        let audit = audit(
+            &self.before,
+            &reading,
+            used,
+            drain.map_or_else(TimeAccounting::default, Drain::time_accounting),
+        );
         let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
         let (memory_total_bytes, memory_available_bytes) = host::memory();
         let own = told
@@ -225,7 +284,7 @@ impl Observer {
             boot_id: self.boot_id.to_vec(),
             time: Some(sample::timestamp(now.wall_ns)),
             interval_ns,
-            source: v1::Source::Ebpf.into(),
+            source: self.source().into(),
             host_info: Some(v1::HostInfo {
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 kernel_release: self.kernel.0.clone(),
@@ -256,8 +315,12 @@ impl Observer {
     }
 
     fn wait_for_events(&self, time: Duration) {
+        let Some(drain) = &self.drain else {
+            std::thread::sleep(time);
+            return;
+        };
         // SAFETY: the descriptor belongs to the ring buffer, which lives as long as `self`.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.drain.events_fd()) };
+        let fd = unsafe { BorrowedFd::borrow_raw(drain.events_fd()) };
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: time.subsec_nanos().into(),
@@ -267,8 +330,9 @@ impl Observer {
     }
 
     fn take_events(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
         let fold = &mut self.fold;
-        self.events += self.drain.events(|event| match event {
+        self.events += drain.events(|event| match event {
             Event::Fork(event) => fold.fork(event),
             Event::Exec(event) => fold.exec(event),
             Event::Exit(event) => fold.exit(event),
@@ -302,17 +366,43 @@ fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> 
     }
 }
 
+/// Loads and attaches the kernel programs.
+fn attach() -> Result<Drain, ObserveError> {
+    let host = |what| move |source| ObserveError::Host { what, source };
+    if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
+        return Err(ObserveError::PidNamespace(other));
+    }
+    let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
+    let slots = possible.iter().max().map_or(1, |last| last + 1);
+    Ok(Drain::open(Probes::attach(slots)?, slots)?)
+}
+
+/// Adds what /proc says of these processes to the walk.
+fn sample_proc(fold: &mut Fold, processes: &[u32], units: ProcUnits) {
+    for record in processes.iter().filter_map(|pid| procfs::read(*pid, units)) {
+        fold.task(&record, 0);
+    }
+}
+
 /// Idle time of every CPU that is online, closed now, and what /proc/stat says.
-fn read_audit(drain: &Drain) -> Result<AuditReading, ObserveError> {
+fn read_audit(drain: Option<&Drain>) -> Result<AuditReading, ObserveError> {
     let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
         what: "the CPUs that are online",
         source,
     })?;
     let raw_ns = clock::monotonic_raw_ns();
     let monotonic_ns = clock::monotonic_ns();
+    let told = drain.is_none().then(host::idle_by_cpu).unwrap_or_default();
+    let idle = |cpu| match drain {
+        Some(drain) => drain.idle(cpu, monotonic_ns),
+        None => told.get(&cpu).map(|idle_ns| CpuIdle {
+            idle_ns: *idle_ns,
+            known: true,
+        }),
+    };
     let idle = online
         .into_iter()
-        .filter_map(|cpu| Some((cpu, drain.idle(cpu, monotonic_ns)?)))
+        .filter_map(|cpu| Some((cpu, idle(cpu)?)))
         .collect();
     Ok(AuditReading {
         raw_ns,

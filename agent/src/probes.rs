@@ -94,7 +94,7 @@ pub struct Counts {
 }
 
 /// What this kernel takes out of task times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeAccounting {
     /// `CONFIG_IRQ_TIME_ACCOUNTING`.
     pub interrupts: bool,

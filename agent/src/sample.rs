@@ -37,6 +37,34 @@ pub struct Units {
     pub counts_disk_io: bool,
 }
 
+impl Units {
+    fn counts_io_of(self, process: &FoldedProcess) -> bool {
+        if process.facts.from_proc {
+            process.standing.is_some_and(|standing| standing.io_read)
+        } else {
+            self.counts_io
+        }
+    }
+
+    fn counts_disk_io_of(self, process: &FoldedProcess) -> bool {
+        if process.facts.from_proc {
+            self.counts_io_of(process)
+        } else {
+            self.counts_disk_io
+        }
+    }
+}
+
+/// Set for a process that was not measured as its snapshot was.
+fn source(process: &FoldedProcess) -> i32 {
+    let source = if process.facts.from_proc {
+        v1::Source::Proc
+    } else {
+        v1::Source::Unspecified
+    };
+    source.into()
+}
+
 /// Samples, exits and names of one interval.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -71,8 +99,9 @@ pub fn tell(processes: &[FoldedProcess], identities: &mut Identities, units: Uni
 fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1::ProcessSample {
     let bytes = |pages: Option<u64>| pages.map(|pages| pages.saturating_mul(units.page_size));
     let memory = |kind: fn(Memory) -> u64| bytes(process.memory.map(kind));
-    let io = |count: u64| units.counts_io.then_some(count);
-    let disk_io = |count: u64| units.counts_disk_io.then_some(count);
+    let io = |count: u64| units.counts_io_of(process).then_some(count);
+    let disk_io = |count: u64| units.counts_disk_io_of(process).then_some(count);
+    let scheduler = |count: u64| (!process.facts.from_proc).then_some(count);
     v1::ProcessSample {
         process_id: identity.process_id.to_vec(),
         exec_generation: process.facts.exec_generation,
@@ -91,24 +120,24 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1
         peak_rss_bytes: bytes(process.peak_rss_pages),
         lifetime_peak_rss_bytes: bytes(process.lifetime_peak_rss_pages),
         threads: process.threads,
-        runqueue_ns_delta: Some(process.delta.runqueue_ns),
-        voluntary_switches_delta: Some(process.delta.voluntary_switches),
-        involuntary_switches_delta: Some(process.delta.involuntary_switches),
+        runqueue_ns_delta: scheduler(process.delta.runqueue_ns),
+        voluntary_switches_delta: scheduler(process.delta.voluntary_switches),
+        involuntary_switches_delta: scheduler(process.delta.involuntary_switches),
         minor_faults_delta: Some(process.delta.minor_faults),
         major_faults_delta: Some(process.delta.major_faults),
         first_seen: process.first_seen,
-        source: v1::Source::Unspecified.into(),
+        source: source(process),
         user_time_ns_delta: Some(process.split_delta.user_ns),
         system_time_ns_delta: Some(process.split_delta.system_ns),
-        ended_threads_cpu_time_ns_delta: Some(process.ended_threads_cpu_time_ns),
-        runqueue_waits_delta: Some(process.delta.runqueue_waits),
+        ended_threads_cpu_time_ns_delta: scheduler(process.ended_threads_cpu_time_ns),
+        runqueue_waits_delta: scheduler(process.delta.runqueue_waits),
         rss_anon_bytes: memory(|memory| memory.anon_pages),
         rss_file_bytes: memory(|memory| memory.file_pages),
         rss_shmem_bytes: memory(|memory| memory.shmem_pages),
         swap_bytes: memory(|memory| memory.swap_pages),
         virtual_bytes: memory(|memory| memory.virtual_pages),
         open_file_descriptors: process.standing.and_then(|standing| standing.open_files),
-        open_file_descriptor_limit: process.standing.map(|standing| standing.open_files_limit),
+        open_file_descriptor_limit: process.standing.and_then(|standing| standing.open_files_limit),
         read_bytes_delta: io(process.delta.read_bytes),
         written_bytes_delta: io(process.delta.written_bytes),
         read_operations_delta: io(process.delta.read_operations),
@@ -127,8 +156,9 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1
 
 fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, units: Units) -> v1::ProcessExit {
     let lifetime_ns = end.end_boottime_ns.saturating_sub(process.key.start_boottime_ns);
-    let io = |count: u64| units.counts_io.then_some(count);
-    let disk_io = |count: u64| units.counts_disk_io.then_some(count);
+    let io = |count: u64| units.counts_io_of(process).then_some(count);
+    let disk_io = |count: u64| units.counts_disk_io_of(process).then_some(count);
+    let scheduler = |count: u64| (!process.facts.from_proc).then_some(count);
     // The low seven bits are the signal, the next byte what was given to exit(2).
     let signal = end
         .status
@@ -157,16 +187,16 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, units: Uni
         exit_code: code,
         exit_signal: signal,
         oom_killed: end.oom_killed,
-        runqueue_ns: Some(process.totals.runqueue_ns),
-        voluntary_switches: Some(process.totals.voluntary_switches),
-        involuntary_switches: Some(process.totals.involuntary_switches),
+        runqueue_ns: scheduler(process.totals.runqueue_ns),
+        voluntary_switches: scheduler(process.totals.voluntary_switches),
+        involuntary_switches: scheduler(process.totals.involuntary_switches),
         minor_faults: Some(process.totals.minor_faults),
         major_faults: Some(process.totals.major_faults),
         exe: identity.exe.clone(),
-        source: v1::Source::Unspecified.into(),
+        source: source(process),
         user_time_ns: Some(process.split.user_ns),
         system_time_ns: Some(process.split.system_ns),
-        runqueue_waits: Some(process.totals.runqueue_waits),
+        runqueue_waits: scheduler(process.totals.runqueue_waits),
         read_bytes: io(process.totals.read_bytes),
         written_bytes: io(process.totals.written_bytes),
         read_operations: io(process.totals.read_operations),

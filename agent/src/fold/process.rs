@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use procscope_agent_common::{OPEN_FILES_UNKNOWN, ProcessKey, TASK_KERNEL_THREAD, TaskRecord, ThreadTotals};
+use procscope_agent_common::{
+    OPEN_FILES_UNKNOWN, ProcessKey, TASK_FROM_PROC, TASK_KERNEL_THREAD, TASK_PROC_IO, TaskRecord,
+    ThreadTotals,
+};
 
 use super::{Thread, WALKS_UNTIL_LOST};
 
@@ -35,6 +38,8 @@ pub struct Facts {
     pub arguments: Vec<u8>,
     /// It runs in the kernel only.
     pub kernel_thread: bool,
+    /// Sampled from /proc: what the scheduler counts for threads is not known, nor is how it ended.
+    pub from_proc: bool,
 }
 
 /// The address space of a process at the end of an interval, in pages.
@@ -67,8 +72,12 @@ impl Memory {
 pub struct Standing {
     /// Open file descriptors; `None`: not counted.
     pub open_files: Option<u32>,
-    /// File descriptors that may be open.
-    pub open_files_limit: u64,
+    /// File descriptors that may be open; `None`: not read.
+    pub open_files_limit: Option<u64>,
+    /// Threads, when they are not followed one by one.
+    pub threads: Option<u32>,
+    /// Figures of I/O were read, when that is not so for all processes or none.
+    pub io_read: bool,
     /// The letter of /proc/PID/stat.
     pub state: char,
 }
@@ -209,19 +218,23 @@ impl Process {
     pub(super) fn learn(&mut self, task: &TaskRecord) {
         let kernel_thread = task.flags & TASK_KERNEL_THREAD != 0;
         let comm = task.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let from_proc = task.flags & TASK_FROM_PROC != 0;
         // A zombie that was reaped in this instant has no number any more.
         let namespace_pid = Some(task.namespace_pid)
             .filter(|pid| *pid != 0)
             .or(self.facts.namespace_pid);
         self.standing = Some(Standing {
             open_files: Some(task.open_files).filter(|open| *open != OPEN_FILES_UNKNOWN),
-            open_files_limit: task.open_files_limit,
+            open_files_limit: Some(task.open_files_limit).filter(|_limit| !from_proc),
+            threads: from_proc.then_some(task.threads),
+            io_read: task.flags & TASK_PROC_IO != 0,
             state: state_letter(task.state),
         });
         let known = &*self.facts;
         if known.uid == task.uid
             && known.exec_generation == task.exec_generation
             && known.kernel_thread == kernel_thread
+            && known.from_proc == from_proc
             && known.parent.is_some()
             && known.comm == comm
             && known.cgroup_id == task.cgroup_id
@@ -233,6 +246,7 @@ impl Process {
         facts.uid = task.uid;
         facts.exec_generation = task.exec_generation;
         facts.kernel_thread = kernel_thread;
+        facts.from_proc = from_proc;
         facts.parent = facts.parent.or(Some(task.parent));
         facts.comm = comm.to_vec();
         facts.namespace_pid = namespace_pid;
@@ -257,6 +271,14 @@ impl Process {
 
     /// Whether everything about its end is known, or will never be.
     pub(super) fn is_over(&mut self, now_boottime_ns: u64, walk: u64, lost_ends: &mut u64) -> bool {
+        if self.facts.from_proc && self.live_threads == 0 {
+            self.exit = Some(Exit {
+                status: None,
+                end_boottime_ns: now_boottime_ns,
+                oom_killed: None,
+            });
+            return true;
+        }
         let Some(exit) = self.exit else {
             if self.live_threads > 0 || walk - self.touched <= WALKS_UNTIL_LOST {
                 return false;
@@ -305,7 +327,10 @@ impl Process {
             standing: if over { None } else { self.standing },
             peak_rss_pages: self.interval_peak_pages.max(self.rss_pages()),
             lifetime_peak_rss_pages: self.lifetime_peak_pages,
-            threads: if over { 0 } else { self.live_threads },
+            threads: match (over, self.standing.and_then(|standing| standing.threads)) {
+                (true, _) => 0,
+                (false, threads) => threads.unwrap_or(self.live_threads),
+            },
             first_seen: self.first_seen,
             exit: if over { self.exit } else { None },
         }

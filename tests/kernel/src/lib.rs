@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use procscope_agent::{
-    observer::{Observer, Settings},
+    observer::{Observer, Settings, SourceChoice},
     scrub::Cmdline,
 };
 use procscope_proto::v1;
@@ -38,10 +38,19 @@ impl Watch {
     /// # Errors
     /// Without the privilege: the test fails, it does not skip.
     pub fn start() -> Result<Self> {
+        Self::start_with(SourceChoice::Ebpf)
+    }
+
+    /// The same with figures from where one likes.
+    ///
+    /// # Errors
+    /// Without the privilege.
+    pub fn start_with(source: SourceChoice) -> Result<Self> {
         let settings = Settings {
             host: "test".to_owned(),
             interval: Duration::from_millis(100),
             cmdline: Cmdline::Scrubbed,
+            source,
         };
         let observer = Observer::start(settings).context(
             "attach to the kernel: these tests need root, or CAP_BPF and CAP_PERFMON, and kernel BTF",
