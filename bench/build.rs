@@ -34,7 +34,13 @@ fn build() -> Result<(), String> {
     let out_dir = path_from_env("OUT_DIR")?;
     let workspace = manifest_dir.parent().ok_or("the bench's folder has no parent")?;
     let cache = env::var_os("PROCSCOPE_CACHE")
-        .or_else(|| Some(Path::new(&env::var_os("XDG_CACHE_HOME")?).join("procscope").into()))
+        .or_else(|| {
+            Some(
+                Path::new(&env::var_os("XDG_CACHE_HOME")?)
+                    .join("procscope")
+                    .into(),
+            )
+        })
         .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache/procscope").into()))
         .ok_or("HOME is not set: set PROCSCOPE_CACHE to a folder")?;
     let file = Path::new(&cache).join("ebpf-toolchain.toml");

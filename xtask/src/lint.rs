@@ -89,7 +89,8 @@ fn commands(place: &Place) -> Result<Vec<(&'static str, Command)>> {
         "clippy {all_but_kernel} --keep-going --all-targets -- -D warnings"
     ));
     // The kernel's side has no unwinding: its own lints run apart, on the host, without the eBPF compiler.
-    let kernel = cargo("clippy --locked --package agent-ebpf --package bench-ebpf -- -C panic=abort -D warnings");
+    let kernel =
+        cargo("clippy --locked --package agent-ebpf --package bench-ebpf -- -C panic=abort -D warnings");
     let mut docs = cargo(&format!("doc {all_but_kernel} --no-deps"));
     docs.env("RUSTDOCFLAGS", "-D warnings");
     // Advisories are the business of `cargo audit`.

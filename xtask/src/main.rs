@@ -1,9 +1,10 @@
-//! Every command that CI runs and you run: `cargo xtask setup | build | run | test | lint | tidy`.
+//! Every command that CI runs and you run: `cargo xtask setup | build | run | test | bench | lint | tidy`.
 #![allow(
     clippy::print_stdout,
     reason = "these commands speak to a person, and stdout is where they listen"
 )]
 
+mod bench;
 mod clock;
 // The file of `startup`, without that crate: what it depends on would have to be compiled before anything else.
 #[path = "../../startup/src/duration.rs"]
@@ -59,6 +60,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run the suites, and print minutes, passed and failed
     Test(suites::TestArgs),
+    /// Measure speed, print figures, and hold them against their bounds
+    Bench(bench::BenchArgs),
     /// Everything that reads the code without running it
     Lint,
     /// The house rules that a compiler does not check; a part of `lint`
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Build(args) => run::build(&place, args.release),
         Command::Run(args) => run::run(&place, &args),
         Command::Test(args) => suites::run(&place, &args),
+        Command::Bench(args) => bench::run(&place, &args),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::place::Place;
+use crate::place::{Place, find_program};
 
 /// What set-up has ready for the other commands.
 #[derive(Debug)]
@@ -61,6 +61,26 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
         tools::set_up(place)?;
     }
     Ok(Ready { library })
+}
+
+/// Finds or installs programs that Debian packages bring: pairs of both names.
+///
+/// # Errors
+/// As `run`.
+pub(crate) fn programs(place: &Place, wanted: &[(&str, &str)]) -> Result<()> {
+    let _alone = lock(&place.cache, "lock")?;
+    let missing: Vec<String> = wanted
+        .iter()
+        .filter(|(program, _package)| find_program(program).is_none())
+        .map(|(_program, package)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step("Debian packages", || {
+        apt::install(&missing)?;
+        Ok(Outcome::Installed(missing.join(" ")))
+    })
 }
 
 /// The Debian packages that are missing, of all steps together, so that one command installs them.
