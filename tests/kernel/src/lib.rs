@@ -1,5 +1,9 @@
 //! What the tests of the kernel side share: programs under watch, and what the kernel itself says of them.
 
+pub mod group;
+pub mod report;
+mod sums;
+
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Write as _},
@@ -17,6 +21,8 @@ use procscope_agent::{
 };
 use procscope_proto::v1;
 
+pub use sums::{Balance, Books, Sums};
+
 /// Measurements of one test must not be another's load.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -25,9 +31,13 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The agent's own observer, and every snapshot it made.
+/// The agent's own observer, and every snapshot it made. Each is held against the one before: no use that is
+/// absurd, no total that falls.
 pub struct Watch {
     observer: Observer,
+    ledger: sums::Ledger,
+    /// Only the newest snapshot is kept.
+    pub forgets: bool,
     /// Oldest first.
     pub snapshots: Vec<v1::Snapshot>,
 }
@@ -57,6 +67,8 @@ impl Watch {
         )?;
         Ok(Self {
             observer,
+            ledger: sums::Ledger::default(),
+            forgets: false,
             snapshots: Vec::new(),
         })
     }
@@ -64,10 +76,48 @@ impl Watch {
     /// Ends the interval now.
     ///
     /// # Errors
-    /// When the kernel side cannot be read.
+    /// When the kernel side cannot be read, or the snapshot cannot be true.
     pub fn tick(&mut self) -> Result<&v1::Snapshot> {
-        self.snapshots.push(self.observer.snapshot()?);
+        let snapshot = self.observer.snapshot()?;
+        self.ledger.check(&snapshot)?;
+        if self.forgets {
+            self.snapshots.clear();
+        }
+        self.snapshots.push(snapshot);
         self.snapshots.last().context("just pushed")
+    }
+
+    /// Waits for the end of the interval, and ends it.
+    ///
+    /// # Errors
+    /// As `tick`.
+    pub fn next_interval(&mut self) -> Result<&v1::Snapshot> {
+        self.observer.wait(&std::sync::atomic::AtomicBool::new(false));
+        self.tick()
+    }
+
+    /// Sums over all intervals so far.
+    #[must_use]
+    pub fn sums(&self) -> Sums {
+        self.ledger.sums
+    }
+
+    /// Opens the books of the machine, from now on.
+    ///
+    /// # Errors
+    /// As `tick`.
+    pub fn open_books(&mut self) -> Result<Books> {
+        self.tick()?;
+        Books::open(self.sums(), self.snapshots.last().context("just pushed")?)
+    }
+
+    /// Closes them now.
+    ///
+    /// # Errors
+    /// As `tick`.
+    pub fn close_books(&mut self, books: &Books) -> Result<Balance> {
+        self.tick()?;
+        Ok(books.close(self.sums()))
     }
 
     /// Ends an interval every 100 ms until something is so.
@@ -76,11 +126,9 @@ impl Watch {
     /// When it is not so after `seconds`.
     pub fn until(&mut self, what: &str, seconds: u64, is_so: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        let stop = std::sync::atomic::AtomicBool::new(false);
         while !is_so(self) {
             ensure!(Instant::now() < deadline, "{what}: not so after {seconds} s");
-            self.observer.wait(&stop);
-            self.tick()?;
+            self.next_interval()?;
         }
         Ok(())
     }
@@ -111,14 +159,30 @@ impl Watch {
         self.snapshots.iter().flat_map(|snapshot| &snapshot.exits)
     }
 
-    /// Waits for the exit of a process.
+    /// The exits of a process, of its children and of theirs.
+    pub fn family(&self, pid: u32) -> impl Iterator<Item = &v1::ProcessExit> {
+        let mut family = vec![pid];
+        // Children are told before their parents here, so each generation takes one pass.
+        for _generation in 0..3 {
+            let children = self.exits().filter(|exit| family.contains(&exit.parent_pid));
+            let children: Vec<u32> = children.map(|exit| exit.pid).collect();
+            family.extend(children);
+            family.sort_unstable();
+            family.dedup();
+        }
+        self.exits().filter(move |exit| family.contains(&exit.pid))
+    }
+
+    /// Waits for the exit of a process, for as long as it runs.
     ///
     /// # Errors
-    /// When it is not told in 10 s.
+    /// When it is not told 10 s after its end, or does not end in two minutes.
     pub fn exit_of(&mut self, pid: u32) -> Result<v1::ProcessExit> {
-        self.until("the exit is told", 10, |watch| {
-            watch.exits().any(|exit| exit.pid == pid)
+        let told = |watch: &Self| watch.exits().any(|exit| exit.pid == pid);
+        self.until(&format!("process {pid} ends"), 120, |watch| {
+            told(watch) || has_ended(pid)
         })?;
+        self.until(&format!("the exit of {pid} is told"), 10, told)?;
         self.exits()
             .find(|exit| exit.pid == pid)
             .cloned()
@@ -134,26 +198,6 @@ impl Watch {
             .filter(|loss| loss.reason == reason)
             .map(|loss| loss.count)
             .sum()
-    }
-
-    /// No counter of any process ever grew by more than the CPUs could give in the interval.
-    ///
-    /// # Errors
-    /// Names the first sample that did.
-    pub fn check_no_spike(&self) -> Result<()> {
-        for snapshot in &self.snapshots {
-            let cpus = u64::from(snapshot.audit.as_ref().map_or(1, |audit| audit.cpus));
-            // The walk comes a little after the instant that the interval is measured to, and one tick may lie
-            // between what a task had used and what was accounted.
-            let most = (snapshot.interval_ns + 30_000_000) * cpus;
-            for sample in &snapshot.samples {
-                ensure!(
-                    sample.cpu_time_ns_delta <= most,
-                    "{sample:?} used more than {most} ns"
-                );
-            }
-        }
-        Ok(())
     }
 }
 
@@ -191,6 +235,11 @@ impl Program {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Waits for a line `key value`.
@@ -300,6 +349,14 @@ pub fn process_clock_ns(pid: u32) -> Result<u64> {
     Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
 }
 
+/// A process is gone, or a zombie: its state follows its name, which may hold anything.
+fn has_ended(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        let name_end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);
+        matches!(stat.get(name_end + 2), Some(b'Z' | b'X'))
+    })
+}
+
 /// A value in kB of /proc/PID/status, in bytes.
 ///
 /// # Errors
@@ -320,6 +377,16 @@ pub fn proc_number(pid: u32, file: &str, key: &str) -> Result<u64> {
         .with_context(|| format!("no {key}"))?;
     let number = rest.split_whitespace().next().context("no number")?;
     number.parse().with_context(|| format!("read {number} of {key}"))
+}
+
+/// How far a peak may be under the true one, in bytes: the formula of docs/metrics.md.
+///
+/// # Errors
+/// When the number of CPUs is not known.
+pub fn peak_bound_bytes() -> Result<u64> {
+    let cpus = u64::try_from(thread::available_parallelism()?.get())?;
+    let page = u64::try_from(rustix::param::page_size())?;
+    Ok(3 * cpus * (2 * cpus).max(32) * page)
 }
 
 /// `a` differs from `b` by at most so many thousandths of `b`.

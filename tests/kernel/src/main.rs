@@ -3,7 +3,10 @@
 //! Each prints what the kernel says of it as `key value` lines, and waits for a line on its input where a test
 //! wants to look at it.
 
+mod storms;
+
 use std::{
+    any::Any,
     ffi::{CString, OsString},
     fs,
     hint::black_box,
@@ -131,8 +134,13 @@ fn run(arguments: &[&str]) -> Result<()> {
             say("ready", 1)?;
             wait_for_a_line()
         }
-        _ => bail!("no such program: {arguments:?}"),
+        _ => storms::run(arguments).unwrap_or_else(|| bail!("no such program: {arguments:?}")),
     }
+}
+
+/// Why a thread did not come to its end.
+fn panicked(_panic: Box<dyn Any + Send>) -> anyhow::Error {
+    anyhow::anyhow!("a thread panicked")
 }
 
 /// Runs `program` so many times as the process of one number: that of the first run, which the kernel chose.
@@ -212,10 +220,42 @@ fn thread_clock() -> Duration {
 }
 
 fn touch(mib: usize, keep: bool) -> Result<()> {
-    const PAGE: usize = 4096;
     say("ready", 1)?;
     wait_for_a_line()?;
-    let len = mib << 20;
+    let memory = touch_pages(mib << 20)?;
+    if !keep {
+        drop(memory);
+        say("touched", 1)?;
+        return wait_for_a_line();
+    }
+    say("touched", 1)?;
+    wait_for_a_line()?;
+    drop(memory);
+    Ok(())
+}
+
+/// Memory of its own mapping, freed when it is dropped.
+struct Mapping {
+    start: *mut libc::c_void,
+    len: usize,
+}
+
+impl Mapping {
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and no pointer into it is used afterwards.
+        unsafe { libc::munmap(self.start, self.len) };
+    }
+}
+
+/// Maps memory and writes to each of its pages, which are small ones as most programs have them.
+fn touch_pages(len: usize) -> Result<Mapping> {
+    const PAGE: usize = 4096;
     // SAFETY: a new anonymous mapping at an address that the kernel chooses.
     let start = unsafe {
         libc::mmap(
@@ -230,7 +270,8 @@ fn touch(mib: usize, keep: bool) -> Result<()> {
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error()).context("map memory");
     }
-    // SAFETY: the mapping is ours; small pages, as most programs have them.
+    let memory = Mapping { start, len };
+    // SAFETY: the mapping is ours.
     unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
     for offset in (0..len).step_by(PAGE) {
         // SAFETY: within the mapping.
@@ -238,12 +279,7 @@ fn touch(mib: usize, keep: bool) -> Result<()> {
         // SAFETY: as above.
         unsafe { byte.write_volatile(1) };
     }
-    if !keep {
-        // SAFETY: the mapping is ours and no pointer into it is used afterwards.
-        unsafe { libc::munmap(start, len) };
-    }
-    say("touched", 1)?;
-    wait_for_a_line()
+    Ok(memory)
 }
 
 fn say(key: &str, value: u64) -> Result<()> {

