@@ -5,10 +5,14 @@
     reason = "figures are for a person, and stdout is where they are looked for"
 )]
 
+mod agent;
+mod drain;
 mod kernel;
 mod loads;
 mod programs;
 mod report;
+mod sink;
+mod tasks;
 
 use std::process::ExitCode;
 
@@ -23,9 +27,20 @@ use crate::report::Verdict;
 enum Command {
     /// Each program in the kernel, beside an empty one and the usual one
     Kernel,
+    /// One drain of 1,000, 10,000 and 50,000 tasks
+    Drain,
+    /// The agent beside pidstat and atop, with 100, 1,000 and 4,000 processes
+    Agent,
     /// The other end of a pipe
     #[command(name = loads::ECHO, hide = true)]
     Echo,
+    /// The parent of tasks that sleep
+    #[command(name = tasks::TASKS, hide = true)]
+    Tasks {
+        processes: usize,
+        threads: usize,
+        active: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,6 +62,13 @@ fn main() -> ExitCode {
 fn start(command: &Command) -> Result<Verdict> {
     match command {
         Command::Kernel => kernel::run(),
+        Command::Drain => drain::run(),
+        Command::Agent => agent::run(),
+        Command::Tasks {
+            processes,
+            threads,
+            active,
+        } => tasks::be_parent(*processes, *threads, *active).map(|()| Verdict::default()),
         Command::Echo => loads::echo().map(|()| Verdict::default()),
     }
 }

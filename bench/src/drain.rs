@@ -1,0 +1,194 @@
+//! `drain`: what one drain costs with 1,000, 10,000 and 50,000 tasks, in each of its steps, and how that grows.
+
+use std::{fs, hint::black_box, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use procscope_agent::{
+    clock,
+    config::{self, File, MeasureArgs},
+    drain::Drain,
+    fold::Fold,
+    observer::Observer,
+    probes::Probes,
+    queue::{BYTES_MAX, LEN_MAX, Queue},
+};
+use procscope_agent_common::{ProcessKey, TaskRecord};
+
+use crate::{
+    programs::Kernel,
+    report::{Verdict, each_ns, float, median},
+    tasks::Tasks,
+};
+
+/// Tasks asked for.
+const SIZES: [usize; 3] = [1_000, 10_000, 50_000];
+/// Threads of each process that sleeps.
+const THREADS: usize = 10;
+/// Numbers of tasks that are left to the rest of the machine.
+const SPARE: usize = 2_500;
+/// Times that each step is measured, after two times that are not: the first one learns names.
+const TIMES: usize = 15;
+/// What one entry may cost with most entries, as a multiple of what it costs with fewest.
+const GROWTH_MOST: f64 = 1.5;
+
+/// One step of a drain, in the words of the table.
+const STEPS: [&str; 6] = [
+    "walk of the iterator",
+    "scan of slots",
+    "fold",
+    "whole snapshot",
+    "frozen for sending",
+    "fold, a process each",
+];
+
+/// Nanoseconds of each step, and entries of it.
+type Column = [(f64, usize); STEPS.len()];
+
+/// Measures and prints.
+///
+/// # Errors
+/// Without privileges, or when the kernel refuses.
+pub(crate) fn run() -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    let kernel = Kernel::open()?;
+    let most = tasks_max()?;
+    let mut columns = Vec::new();
+    for size in SIZES {
+        let real = size.min(most);
+        if real < size {
+            println!(
+                "{size} tasks asked for, {real} real ones: this machine has no numbers for more (pid_max)."
+            );
+        }
+        columns.push(measure(&kernel, real, size).with_context(|| format!("measure {size} tasks"))?);
+    }
+    println!(
+        "One drain; median of {TIMES}. Real tasks sleep in processes of {THREADS} threads; in the last line"
+    );
+    println!("each entry is a process of its own, made up for the fold.\n");
+    let heads = SIZES.map(|size| format!("{:>28}", format!("{size} asked for")));
+    println!("{:<22}{}", "step", heads.concat());
+    for (index, step) in STEPS.iter().enumerate() {
+        let cells = columns.iter().map(|column| {
+            let (ns, entries) = column[index];
+            format!("{:>11.0} us {:>7.1} ns each", ns / 1e3, ns / float(entries))
+        });
+        println!(
+            "{step:<22}{}",
+            cells.map(|cell| format!("{cell:>28}")).collect::<String>()
+        );
+    }
+    println!();
+    for (index, step) in STEPS.iter().enumerate() {
+        let each = |column: &Column| column[index].0 / float(column[index].1);
+        let (Some(first), Some(last)) = (columns.first(), columns.last()) else {
+            bail!("nothing was measured")
+        };
+        let what = format!(
+            "{step}, one of {} against one of {}",
+            last[index].1, first[index].1
+        );
+        println!(
+            "{}",
+            verdict.at_most(&what, each(last) / each(first), GROWTH_MOST, "x")
+        );
+    }
+    Ok(verdict)
+}
+
+/// Tasks that this machine can give us.
+fn tasks_max() -> Result<usize> {
+    let number = |file: &str| -> Result<usize> {
+        let text = fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+        text.trim().parse().with_context(|| format!("read {file}"))
+    };
+    let pids = number("/proc/sys/kernel/pid_max")?;
+    let threads = number("/proc/sys/kernel/threads-max")?;
+    Ok(pids.min(threads).saturating_sub(SPARE))
+}
+
+fn measure(kernel: &Kernel, real: usize, made_up: usize) -> Result<Column> {
+    let tasks = Tasks::start(real / THREADS, THREADS, 0)?;
+    let mut drain = Drain::open(Probes::attach(kernel.cpus)?, kernel.cpus)?;
+    let mut records = Vec::new();
+    let walk = timed(|| {
+        records.clear();
+        drain.walk(|task, peak| records.push((*task, peak)))?;
+        Ok(())
+    })?;
+    let slots = timed(|| {
+        for (task, _peak) in &records {
+            black_box(drain.last_word(task.tid, task.start_boottime_ns));
+        }
+        Ok(())
+    })?;
+    let folded = fold_time(&records, &drain)?;
+    let settings = config::settings(&MeasureArgs::default(), &File::default())
+        .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let mut observer = Observer::start(settings)?;
+    let mut queue = Queue::new(LEN_MAX, BYTES_MAX);
+    let mut last = None;
+    let snapshot = timed(|| {
+        last = Some(observer.snapshot()?);
+        Ok(())
+    })?;
+    let last = last.context("a snapshot was made")?;
+    let processes = last.samples.len();
+    let frozen = timed(|| {
+        queue.push([1; 16], 1, &last);
+        Ok(())
+    })?;
+    drop(observer);
+    drop(tasks);
+    let first = records.first().context("the walk found no task")?.0;
+    let made_up: Vec<(TaskRecord, u64)> = (1..)
+        .take(made_up)
+        .map(|number| (process(first, number), 0))
+        .collect();
+    let made_up_time = fold_time(&made_up, &drain)?;
+    Ok([
+        (walk, records.len()),
+        (slots, records.len()),
+        (folded, records.len()),
+        (snapshot, records.len()),
+        (frozen, processes),
+        (made_up_time, made_up.len()),
+    ])
+}
+
+/// A process of one thread, like another one but for its number.
+fn process(like: TaskRecord, number: u32) -> TaskRecord {
+    TaskRecord {
+        process: ProcessKey::new(number, 1_000_000 + u64::from(number)),
+        start_boottime_ns: 1_000_000 + u64::from(number),
+        tid: number,
+        threads: 1,
+        ..like
+    }
+}
+
+/// Nanoseconds that folding these records takes, once all are known.
+fn fold_time(records: &[(TaskRecord, u64)], drain: &Drain) -> Result<f64> {
+    let mut fold = Fold::new(clock::boottime_ns());
+    timed(|| {
+        fold.begin_walk();
+        for (task, peak) in records {
+            fold.task(task, *peak);
+        }
+        black_box(fold.finish(clock::boottime_ns(), |tid, start| drain.last_word(tid, start)));
+        Ok(())
+    })
+}
+
+/// The median of nanoseconds that something takes, once it is warm.
+fn timed(mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut times = Vec::new();
+    for time in 0..TIMES + 2 {
+        let start = Instant::now();
+        work()?;
+        if time >= 2 {
+            times.push(each_ns(start.elapsed(), 1));
+        }
+    }
+    Ok(median(&times))
+}
