@@ -14,7 +14,10 @@ SELECT
     toUInt64(median(interval_ns)) AS usual_interval_ns,
     mapKeys(sumMapIf(losses, h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS loss_reasons,
     mapValues(sumMapIf(losses, h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS loss_counts,
-    arraySort(groupUniqArrayIf(toString(h.source), h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))) AS sources
+    arraySort(groupUniqArrayArrayIf(
+        arrayConcat([toString(h.source)], h.sources),
+        h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+    )) AS all_sources
 FROM host_samples AS h
 WHERE h.time > fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

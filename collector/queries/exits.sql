@@ -22,7 +22,18 @@ SELECT
     involuntary_switches,
     minor_faults,
     major_faults,
-    exe
+    exe,
+    toString(e.source) AS measured,
+    user_time_ns,
+    system_time_ns,
+    runqueue_waits,
+    read_bytes,
+    written_bytes,
+    read_operations,
+    write_operations,
+    disk_read_bytes,
+    disk_written_bytes,
+    namespace_pid
 FROM found AS e
 WHERE {before_id:String} = ''
     OR (toUnixTimestamp64Milli(e.end_time), id) < ({before_ms:Int64}, {before_id:String})

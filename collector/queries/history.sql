@@ -40,7 +40,17 @@ WITH
             countIf(NOT s.exited) AS alive,
             sum(s.runqueue_ns_delta) AS runqueue_ns,
             sumIf(s.threads, NOT s.exited) AS threads_now,
-            max(s.cpu_time_ns) AS cpu_time_ns
+            max(s.cpu_time_ns) AS cpu_time_ns,
+            sum(s.user_time_ns_delta) AS user_ns,
+            sum(s.system_time_ns_delta) AS system_ns,
+            sum(s.runqueue_waits_delta) AS waits,
+            sum(s.read_bytes_delta) AS bytes_read,
+            sum(s.written_bytes_delta) AS bytes_written,
+            sum(s.read_operations_delta) AS reads,
+            sum(s.write_operations_delta) AS writes,
+            sum(s.disk_read_bytes_delta) AS disk_read,
+            sum(s.disk_written_bytes_delta) AS disk_written,
+            sum(s.open_file_descriptors) AS descriptors
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
@@ -84,7 +94,17 @@ WITH
             sum(alive * inside_ns) AS alive_ns,
             sum(runqueue_ns * share) AS runqueue_ns,
             argMaxOrNullIf(threads_now, instant, ends_here) AS threads_now,
-            argMaxOrNullIf(cpu_time_ns, instant, ends_here) AS cpu_time_ns
+            argMaxOrNullIf(cpu_time_ns, instant, ends_here) AS cpu_time_ns,
+            sum(user_ns * share) AS user_ns,
+            sum(system_ns * share) AS system_ns,
+            sum(waits * share) AS waits,
+            sum(bytes_read * share) AS bytes_read,
+            sum(bytes_written * share) AS bytes_written,
+            sum(reads * share) AS reads,
+            sum(writes * share) AS writes,
+            sum(disk_read * share) AS disk_read,
+            sum(disk_written * share) AS disk_written,
+            max(descriptors) AS peak_descriptors
         FROM parts
         GROUP BY step
     )
@@ -98,7 +118,17 @@ SELECT
     ifNull(u.alive_ns, 0) / o.observed_ns AS avg_num_procs,
     u.runqueue_ns / 1e9 AS runqueue_seconds,
     toUInt32(u.threads_now) AS threads,
-    u.cpu_time_ns AS cpu_time_ns
+    u.cpu_time_ns AS cpu_time_ns,
+    u.user_ns / o.observed_ns * 100 AS avg_user_percent,
+    u.system_ns / o.observed_ns * 100 AS avg_system_percent,
+    toUInt64(round(u.waits)) AS runqueue_waits,
+    toUInt64(round(u.bytes_read)) AS read_bytes,
+    toUInt64(round(u.bytes_written)) AS written_bytes,
+    toUInt64(round(u.reads)) AS read_operations,
+    toUInt64(round(u.writes)) AS write_operations,
+    toUInt64(round(u.disk_read)) AS disk_read_bytes,
+    toUInt64(round(u.disk_written)) AS disk_written_bytes,
+    u.peak_descriptors AS peak_open_file_descriptors
 FROM observed AS o
 LEFT JOIN (SELECT *, 1 AS present FROM used) AS u ON o.step = u.step
 ORDER BY step

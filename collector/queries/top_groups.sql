@@ -26,7 +26,9 @@ winners AS
                     if({metric:String} = 'faults', toFloat64(ifNull(s.minor_faults_delta, 0)) + ifNull(s.major_faults_delta, 0),
                         if({metric:String} = 'switches',
                             toFloat64(ifNull(s.voluntary_switches_delta, 0)) + ifNull(s.involuntary_switches_delta, 0),
-                            toFloat64(s.cpu_time_ns_delta)))))) AS score
+                            if({metric:String} = 'io',
+                                toFloat64(ifNull(s.disk_read_bytes_delta, 0)) + ifNull(s.disk_written_bytes_delta, 0),
+                                toFloat64(s.cpu_time_ns_delta))))))) AS score
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -68,7 +70,24 @@ instants AS
         sum(s.minor_faults_delta) AS minor,
         sum(s.major_faults_delta) AS major,
         sumIf(s.threads, NOT s.exited) AS threads_now,
-        sum(s.rss_bytes) AS rss_now
+        sum(s.rss_bytes) AS rss_now,
+        sum(s.user_time_ns_delta) AS user_ns,
+        sum(s.system_time_ns_delta) AS system_ns,
+        sum(s.runqueue_waits_delta) AS waits,
+        sum(s.read_bytes_delta) AS bytes_read,
+        sum(s.written_bytes_delta) AS bytes_written,
+        sum(s.read_operations_delta) AS reads,
+        sum(s.write_operations_delta) AS writes,
+        sum(s.disk_read_bytes_delta) AS disk_read,
+        sum(s.disk_written_bytes_delta) AS disk_written,
+        sum(s.rss_anon_bytes) AS rss_anon_now,
+        sum(s.rss_file_bytes) AS rss_file_now,
+        sum(s.rss_shmem_bytes) AS rss_shmem_now,
+        sum(s.swap_bytes) AS swap_now,
+        sum(s.virtual_bytes) AS virtual_now,
+        sum(s.open_file_descriptors) AS descriptors,
+        min(s.source) AS least_source,
+        max(s.source) AS greatest_source
     FROM process_samples AS s
     WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
         AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -99,7 +118,24 @@ per_host AS
         sum(i.major) AS major,
         sumIf(i.threads_now, i.instant = o.newest) AS threads_now,
         sumIf(i.rss_now, i.instant = o.newest) AS rss_now,
-        max(i.instant) AS last_seen
+        max(i.instant) AS last_seen,
+        sum(i.user_ns) AS user_ns,
+        sum(i.system_ns) AS system_ns,
+        sum(i.waits) AS waits,
+        sum(i.bytes_read) AS bytes_read,
+        sum(i.bytes_written) AS bytes_written,
+        sum(i.reads) AS reads,
+        sum(i.writes) AS writes,
+        sum(i.disk_read) AS disk_read,
+        sum(i.disk_written) AS disk_written,
+        sumIf(i.rss_anon_now, i.instant = o.newest) AS rss_anon_now,
+        sumIf(i.rss_file_now, i.instant = o.newest) AS rss_file_now,
+        sumIf(i.rss_shmem_now, i.instant = o.newest) AS rss_shmem_now,
+        sumIf(i.swap_now, i.instant = o.newest) AS swap_now,
+        sumIf(i.virtual_now, i.instant = o.newest) AS virtual_now,
+        max(i.descriptors) AS peak_descriptors,
+        min(i.least_source) AS least_source,
+        max(i.greatest_source) AS greatest_source
     FROM instants AS i
     INNER JOIN observed AS o ON i.host = o.host
     GROUP BY member_host, key
@@ -119,7 +155,23 @@ SELECT
     sum(p.major) AS major_faults,
     toUInt32(sum(p.threads_now)) AS threads,
     toUnixTimestamp64Milli(max(p.last_seen)) AS last_time_ms,
-    if(min(p.kernel_only), NULL, ifNull(sum(p.rss_now), 0)) AS rss_bytes
+    if(min(p.kernel_only), NULL, ifNull(sum(p.rss_now), 0)) AS rss_bytes,
+    sum(p.user_ns) / 1e9 AS user_cpu_seconds,
+    sum(p.system_ns) / 1e9 AS system_cpu_seconds,
+    sum(p.waits) AS runqueue_waits,
+    sum(p.bytes_read) AS read_bytes,
+    sum(p.bytes_written) AS written_bytes,
+    sum(p.reads) AS read_operations,
+    sum(p.writes) AS write_operations,
+    sum(p.disk_read) AS disk_read_bytes,
+    sum(p.disk_written) AS disk_written_bytes,
+    sum(p.rss_anon_now) AS rss_anon_bytes,
+    sum(p.rss_file_now) AS rss_file_bytes,
+    sum(p.rss_shmem_now) AS rss_shmem_bytes,
+    sum(p.swap_now) AS swap_bytes,
+    sum(p.virtual_now) AS virtual_bytes,
+    sum(p.peak_descriptors) AS peak_open_file_descriptors,
+    if(min(p.least_source) = max(p.greatest_source), toString(min(p.least_source)), 'mixed') AS source
 FROM per_host AS p
 GROUP BY name
 ORDER BY
@@ -129,6 +181,7 @@ ORDER BY
         {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
         {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
         {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
+        {metric:String} = 'io', toFloat64(ifNull(disk_read_bytes, 0)) + ifNull(disk_written_bytes, 0),
         avg_cpu_percent
     ) DESC,
     avg_cpu_percent DESC,

@@ -18,7 +18,9 @@ winners AS
                         if({metric:String} = 'faults', toFloat64(ifNull(s.minor_faults_delta, 0)) + ifNull(s.major_faults_delta, 0),
                             if({metric:String} = 'switches',
                                 toFloat64(ifNull(s.voluntary_switches_delta, 0)) + ifNull(s.involuntary_switches_delta, 0),
-                                toFloat64(s.cpu_time_ns_delta))))))) AS score
+                                if({metric:String} = 'io',
+                                    toFloat64(ifNull(s.disk_read_bytes_delta, 0)) + ifNull(s.disk_written_bytes_delta, 0),
+                                    toFloat64(s.cpu_time_ns_delta)))))))) AS score
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -59,7 +61,23 @@ used AS
         sum(s.major_faults_delta) AS major,
         argMax(s.threads, s.time) AS last_threads,
         max(s.time) AS last_seen,
-        argMax(tuple(s.rss_bytes), s.time).1 AS last_rss_bytes
+        argMax(tuple(s.rss_bytes), s.time).1 AS last_rss_bytes,
+        sum(s.user_time_ns_delta) AS user_ns,
+        sum(s.system_time_ns_delta) AS system_ns,
+        sum(s.runqueue_waits_delta) AS waits,
+        sum(s.read_bytes_delta) AS bytes_read,
+        sum(s.written_bytes_delta) AS bytes_written,
+        sum(s.read_operations_delta) AS reads,
+        sum(s.write_operations_delta) AS writes,
+        sum(s.disk_read_bytes_delta) AS disk_read,
+        sum(s.disk_written_bytes_delta) AS disk_written,
+        argMax(tuple(s.rss_anon_bytes, s.rss_file_bytes, s.rss_shmem_bytes), s.time) AS last_rss_parts,
+        argMax(tuple(s.swap_bytes, s.virtual_bytes), s.time) AS last_sizes,
+        max(s.open_file_descriptors) AS peak_descriptors,
+        argMax(tuple(s.open_file_descriptor_limit), s.time).1 AS last_descriptor_limit,
+        argMax(s.state, s.time) AS last_state,
+        argMax(tuple(s.namespace_pid), s.time).1 AS last_namespace_pid,
+        if(min(s.source) = max(s.source), toString(min(s.source)), 'mixed') AS measured
     FROM process_samples AS s
     WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
         AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
@@ -93,7 +111,26 @@ SELECT
     u.major AS major_faults,
     u.last_threads AS threads,
     toUnixTimestamp64Milli(u.last_seen) AS last_time_ms,
-    u.last_rss_bytes AS rss_bytes
+    u.last_rss_bytes AS rss_bytes,
+    u.user_ns / 1e9 AS user_cpu_seconds,
+    u.system_ns / 1e9 AS system_cpu_seconds,
+    u.waits AS runqueue_waits,
+    u.bytes_read AS read_bytes,
+    u.bytes_written AS written_bytes,
+    u.reads AS read_operations,
+    u.writes AS write_operations,
+    u.disk_read AS disk_read_bytes,
+    u.disk_written AS disk_written_bytes,
+    u.last_rss_parts.1 AS rss_anon_bytes,
+    u.last_rss_parts.2 AS rss_file_bytes,
+    u.last_rss_parts.3 AS rss_shmem_bytes,
+    u.last_sizes.1 AS swap_bytes,
+    u.last_sizes.2 AS virtual_bytes,
+    toUInt64(u.peak_descriptors) AS peak_open_file_descriptors,
+    u.measured AS source,
+    u.last_descriptor_limit AS open_file_descriptor_limit,
+    toString(u.last_state) AS state,
+    u.last_namespace_pid AS namespace_pid
 FROM used AS u
 INNER JOIN observed AS o ON u.host = o.host
 ORDER BY
@@ -103,6 +140,7 @@ ORDER BY
         {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
         {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
         {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
+        {metric:String} = 'io', toFloat64(ifNull(disk_read_bytes, 0)) + ifNull(disk_written_bytes, 0),
         avg_cpu_percent
     ) DESC,
     avg_cpu_percent DESC,

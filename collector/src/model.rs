@@ -1,6 +1,6 @@
 //! What the collector thinks in: agents, snapshots and what they hold. Nothing here knows a wire or a store.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -73,6 +73,15 @@ impl Snapshot {
         self.samples.len() + self.exits.len() + self.processes.len() + 1
     }
 
+    /// All ways in which its rows were measured, each once.
+    #[must_use]
+    pub fn sources(&self) -> Vec<&'static str> {
+        let of_rows = self.samples.iter().map(|sample| sample.source);
+        let of_rows = of_rows.chain(self.exits.iter().map(|exit| exit.source)).flatten();
+        let all = of_rows.chain([self.source]).map(Source::as_str);
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Days since 1970 of its time: the partition it belongs to.
     #[must_use]
     pub fn day(&self) -> i64 {
@@ -85,7 +94,7 @@ impl Snapshot {
 pub enum Source {
     /// Programs in the kernel: every process, exact.
     Ebpf,
-    /// The same without the programs on hot paths.
+    /// The same without the programs on hot paths: peaks as the kernel notes them.
     EbpfQuiet,
     /// Sampling of /proc.
     Proc,
@@ -148,6 +157,31 @@ pub struct ProcessSample {
     pub involuntary_switches_delta: Option<u64>,
     pub minor_faults_delta: Option<u64>,
     pub major_faults_delta: Option<u64>,
+    /// `None`: as its snapshot was.
+    pub source: Option<Source>,
+    pub user_time_ns_delta: Option<u64>,
+    pub system_time_ns_delta: Option<u64>,
+    pub ended_threads_cpu_time_ns_delta: Option<u64>,
+    pub runqueue_waits_delta: Option<u64>,
+    pub runqueue_wait_counts: Vec<u64>,
+    pub rss_anon_bytes: Option<u64>,
+    pub rss_file_bytes: Option<u64>,
+    pub rss_shmem_bytes: Option<u64>,
+    pub swap_bytes: Option<u64>,
+    pub virtual_bytes: Option<u64>,
+    pub open_file_descriptors: Option<u32>,
+    pub open_file_descriptor_limit: Option<u64>,
+    pub read_bytes_delta: Option<u64>,
+    pub written_bytes_delta: Option<u64>,
+    pub read_operations_delta: Option<u64>,
+    pub write_operations_delta: Option<u64>,
+    pub disk_read_bytes_delta: Option<u64>,
+    pub disk_written_bytes_delta: Option<u64>,
+    /// A letter; empty when not known.
+    pub state: String,
+    pub namespace_pid: Option<u32>,
+    pub parent_start_boottime_ns: Option<u64>,
+    pub cgroup_id: Option<u64>,
 }
 
 /// A process that ended. Fields as in `procscope.v1.ProcessExit`.
@@ -171,6 +205,19 @@ pub struct ProcessExit {
     pub involuntary_switches: Option<u64>,
     pub minor_faults: Option<u64>,
     pub major_faults: Option<u64>,
+    /// `None`: as its snapshot was.
+    pub source: Option<Source>,
+    pub user_time_ns: Option<u64>,
+    pub system_time_ns: Option<u64>,
+    pub runqueue_waits: Option<u64>,
+    pub read_bytes: Option<u64>,
+    pub written_bytes: Option<u64>,
+    pub read_operations: Option<u64>,
+    pub write_operations: Option<u64>,
+    pub disk_read_bytes: Option<u64>,
+    pub disk_written_bytes: Option<u64>,
+    pub namespace_pid: Option<u32>,
+    pub parent_start_boottime_ns: Option<u64>,
 }
 
 /// What stays the same between two execs. Fields as in `procscope.v1.ProcessInfo`.
@@ -227,7 +274,7 @@ pub struct HostInfo {
 }
 
 /// What measuring cost. Fields as in `procscope.v1.AgentCost`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(
     missing_docs,
     reason = "each field is documented in procscope/v1/ingest.proto, under the same name"
@@ -238,6 +285,21 @@ pub struct AgentCost {
     pub drain_ns: u64,
     pub events: u64,
     pub queue_len: u64,
+    pub programs: Vec<ProgramCost>,
+    pub attach_ns: Option<u64>,
+    pub kernel_ppm: Option<u64>,
+    pub kernel_budget_ppm: Option<u64>,
+}
+
+/// What one program in the kernel cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name, that of the tracepoint.
+    pub name: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// Its own time, in nanoseconds.
+    pub run_ns: u64,
 }
 
 /// A range of time. Rows of intervals belong to it when their end lies in (start, end], so that adjacent
@@ -352,6 +414,29 @@ pub(crate) mod fixtures {
             involuntary_switches_delta: None,
             minor_faults_delta: None,
             major_faults_delta: None,
+            source: None,
+            user_time_ns_delta: None,
+            system_time_ns_delta: None,
+            ended_threads_cpu_time_ns_delta: None,
+            runqueue_waits_delta: None,
+            runqueue_wait_counts: Vec::new(),
+            rss_anon_bytes: None,
+            rss_file_bytes: None,
+            rss_shmem_bytes: None,
+            swap_bytes: None,
+            virtual_bytes: None,
+            open_file_descriptors: None,
+            open_file_descriptor_limit: None,
+            read_bytes_delta: None,
+            written_bytes_delta: None,
+            read_operations_delta: None,
+            write_operations_delta: None,
+            disk_read_bytes_delta: None,
+            disk_written_bytes_delta: None,
+            state: String::new(),
+            namespace_pid: None,
+            parent_start_boottime_ns: None,
+            cgroup_id: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Answers into the messages of `procscope.v1`, and questions out of them.
 
+use std::cmp::Reverse;
+
 use procscope_proto::v1;
 use prost_types::Timestamp;
 use tonic::Status;
@@ -12,7 +14,7 @@ use crate::{
         AskedRange, Audit, Coverage, Exits, GroupBy, Groups, History, Host, Hosts, Metric, Point, Top,
         TopQuery, TopRow,
     },
-    store::queries::{AuditRow, ExitRow, GroupRow, ProcessRow},
+    store::answers::{AuditRow, ExitRow, GroupRow, ProcessRow},
 };
 
 /// Milliseconds since 1970 as a timestamp.
@@ -144,6 +146,25 @@ fn process(row: ProcessRow, exe: Option<String>, cmdline: Option<String>) -> v1:
         threads: row.threads,
         last_time: Some(timestamp(row.last_time_ms)),
         rss_bytes: row.rss_bytes,
+        user_cpu_seconds: row.user_cpu_seconds,
+        system_cpu_seconds: row.system_cpu_seconds,
+        runqueue_waits: row.runqueue_waits,
+        read_bytes: row.read_bytes,
+        written_bytes: row.written_bytes,
+        read_operations: row.read_operations,
+        write_operations: row.write_operations,
+        disk_read_bytes: row.disk_read_bytes,
+        disk_written_bytes: row.disk_written_bytes,
+        rss_anon_bytes: row.rss_anon_bytes,
+        rss_file_bytes: row.rss_file_bytes,
+        rss_shmem_bytes: row.rss_shmem_bytes,
+        swap_bytes: row.swap_bytes,
+        virtual_bytes: row.virtual_bytes,
+        peak_open_file_descriptors: row.peak_open_file_descriptors,
+        source: row.source,
+        open_file_descriptor_limit: row.open_file_descriptor_limit,
+        state: Some(row.state).filter(|state| !state.is_empty()),
+        namespace_pid: row.namespace_pid,
     }
 }
 
@@ -164,6 +185,22 @@ fn group(row: GroupRow) -> v1::TopProcess {
         threads: row.threads,
         last_time: Some(timestamp(row.last_time_ms)),
         rss_bytes: row.rss_bytes,
+        user_cpu_seconds: row.user_cpu_seconds,
+        system_cpu_seconds: row.system_cpu_seconds,
+        runqueue_waits: row.runqueue_waits,
+        read_bytes: row.read_bytes,
+        written_bytes: row.written_bytes,
+        read_operations: row.read_operations,
+        write_operations: row.write_operations,
+        disk_read_bytes: row.disk_read_bytes,
+        disk_written_bytes: row.disk_written_bytes,
+        rss_anon_bytes: row.rss_anon_bytes,
+        rss_file_bytes: row.rss_file_bytes,
+        rss_shmem_bytes: row.rss_shmem_bytes,
+        swap_bytes: row.swap_bytes,
+        virtual_bytes: row.virtual_bytes,
+        peak_open_file_descriptors: row.peak_open_file_descriptors,
+        source: row.source,
         ..v1::TopProcess::default()
     }
 }
@@ -216,6 +253,16 @@ fn point(point: Point) -> v1::HistoryPoint {
         runqueue_seconds: step.runqueue_seconds,
         threads: step.threads,
         cpu_time_ns: step.cpu_time_ns,
+        avg_user_percent: step.avg_user_percent,
+        avg_system_percent: step.avg_system_percent,
+        runqueue_waits: step.runqueue_waits,
+        read_bytes: step.read_bytes,
+        written_bytes: step.written_bytes,
+        read_operations: step.read_operations,
+        write_operations: step.write_operations,
+        disk_read_bytes: step.disk_read_bytes,
+        disk_written_bytes: step.disk_written_bytes,
+        peak_open_file_descriptors: step.peak_open_file_descriptors,
     }
 }
 
@@ -253,6 +300,17 @@ fn exit(row: ExitRow) -> v1::ExitedProcess {
         minor_faults: row.minor_faults,
         major_faults: row.major_faults,
         exe: row.exe,
+        source: row.measured,
+        user_time_ns: row.user_time_ns,
+        system_time_ns: row.system_time_ns,
+        runqueue_waits: row.runqueue_waits,
+        read_bytes: row.read_bytes,
+        written_bytes: row.written_bytes,
+        read_operations: row.read_operations,
+        write_operations: row.write_operations,
+        disk_read_bytes: row.disk_read_bytes,
+        disk_written_bytes: row.disk_written_bytes,
+        namespace_pid: row.namespace_pid,
     }
 }
 
@@ -310,6 +368,12 @@ pub(super) fn audit(answer: Audit) -> v1::GetAuditResponse {
 fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
     let wall_ns = row.sum_wall_ns.unwrap_or(0);
     let residual_ns = row.sum_residual_ns.unwrap_or(0);
+    let costs = row.program_runs.into_iter().zip(row.program_run_ns);
+    let programs = row.program_names.into_iter().zip(costs);
+    let mut programs: Vec<_> = programs
+        .map(|(name, (runs, run_ns))| v1::AuditProgram { name, runs, run_ns })
+        .collect();
+    programs.sort_by_key(|program| Reverse(program.run_ns));
     v1::AuditRow {
         host: row.name,
         cpus: row.newest_cpus.unwrap_or(0),
@@ -335,6 +399,16 @@ fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
             .into_iter()
             .map(|(reason, count)| v1::CoverageLoss { reason, count })
             .collect(),
+        kernel_ppm: row.mean_kernel_ppm,
+        kernel_budget_ppm: row.last_kernel_budget_ppm,
+        attach_ns: row.last_attach_ns,
+        programs,
+        agent_cpu_time_ns: row.agent_cpu_time_ns,
+        agent_cpu_percent: row.agent_cpu_percent,
+        agent_peak_rss_bytes: row.agent_peak_rss_bytes,
+        agent_avg_drain_ns: row.agent_avg_drain_ns,
+        agent_max_drain_ns: row.agent_max_drain_ns,
+        agent_events: row.sum_agent_events,
     }
 }
 

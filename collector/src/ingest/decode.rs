@@ -3,6 +3,8 @@
 //! Whatever an agent sends is hostile until it has passed here: sizes, counts, identities and times are bounded, and
 //! characters that could steer a terminal are escaped once more although agents escape them already.
 
+mod process;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -12,8 +14,7 @@ use prost_types::Timestamp;
 use uuid::Uuid;
 
 use crate::model::{
-    AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample,
-    Snapshot, Source, TIME_MS_MAX, hex,
+    AgentCost, AgentEpoch, HostAudit, HostInfo, ProgramCost, Snapshot, Source, TIME_MS_MAX, hex,
 };
 
 /// 2000-01-01: no host measured anything before, so a time before it is a clock that was never set.
@@ -27,6 +28,16 @@ const CPUS_MAX: u64 = 8_192;
 
 /// More address space than any machine has (5-level page tables): 64 PiB.
 const MEMORY_BYTES_MAX: u64 = 1 << 56;
+
+/// More than any machine moves or counts in an interval: 64 PiB in an hour are 18 TiB a second.
+const IN_INTERVAL_MAX: u64 = 1 << 56;
+
+/// Programs in the kernel that an agent tells of, and bytes of their names.
+const PROGRAMS_MAX: usize = 64;
+const PROGRAM_NAME_BYTES_MAX: usize = 64;
+
+/// A thousand times the whole machine: an estimate may be off, but not by that.
+const PPM_MAX: u64 = 1_000_000_000;
 
 /// Rows of one kind in a snapshot: more than the greatest `pid_max` a kernel is likely to run full of.
 const ROWS_MAX: usize = 250_000;
@@ -102,14 +113,8 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
     }
     let snapshot = v1::Snapshot::decode(encoded.clone())
         .map_err(|error| Refusal::new("snapshot", format!("is no encoded Snapshot: {error}")))?;
-    let source = match snapshot.source() {
-        v1::Source::Ebpf => Source::Ebpf,
-        v1::Source::EbpfQuiet => Source::EbpfQuiet,
-        v1::Source::Proc => Source::Proc,
-        v1::Source::Unspecified => {
-            return Err(Refusal::new("source", "is not one that this collector knows"));
-        }
-    };
+    let source = source(snapshot.source())
+        .ok_or_else(|| Refusal::new("source", "is not one that this collector knows"))?;
     let host = word("host", snapshot.host)?;
     if host.is_empty() {
         return Err(Refusal::new("host", "is empty"));
@@ -129,16 +134,31 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
         time_ms: time("time", snapshot.time)?,
         interval_ns,
         source,
-        samples: each("samples", snapshot.samples, |row| sample(row, interval_ns))?,
-        exits: each("exits", snapshot.exits, exit)?,
-        processes: each("processes", snapshot.processes, info)?,
+        samples: each("samples", snapshot.samples, |row| {
+            process::sample(row, interval_ns)
+        })?,
+        exits: each("exits", snapshot.exits, process::exit)?,
+        processes: each("processes", snapshot.processes, process::info)?,
         audit: snapshot.audit.map(audit),
         host_info: snapshot.host_info.map(host_info).transpose()?,
         losses: losses(snapshot.losses)?,
-        agent_cost: snapshot.agent_cost.as_ref().map(agent_cost),
+        agent_cost: snapshot
+            .agent_cost
+            .map(|cost| agent_cost(cost, interval_ns))
+            .transpose()?,
         received_at_ms,
         encoded,
     })
+}
+
+/// How something was measured; `None` when it does not say.
+fn source(source: v1::Source) -> Option<Source> {
+    match source {
+        v1::Source::Ebpf => Some(Source::Ebpf),
+        v1::Source::EbpfQuiet => Some(Source::EbpfQuiet),
+        v1::Source::Proc => Some(Source::Proc),
+        v1::Source::Unspecified => None,
+    }
 }
 
 fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Checked<Vec<B>> {
@@ -155,78 +175,6 @@ fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Che
         .enumerate()
         .map(|(index, row)| check(row).map_err(|why| at(index, why)))
         .collect()
-}
-
-/// The fields that samples, exits and descriptions have in common.
-macro_rules! process_identity {
-    ($row:ident) => {
-        ProcessIdentity {
-            process_id: uuid("process_id", &$row.process_id)?,
-            exec_generation: $row.exec_generation,
-            pid: $row.pid,
-            parent_pid: $row.parent_pid,
-            start_boottime_ns: $row.start_boottime_ns,
-            start_time_ms: display_time($row.start_time),
-            name: word("name", $row.name)?,
-            uid: $row.uid,
-            container_id: word("container_id", $row.container_id)?,
-        }
-    };
-}
-
-fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<ProcessSample> {
-    if row.cpu_time_ns_delta > interval_ns.saturating_mul(CPUS_MAX) {
-        return Err(Refusal::new(
-            "cpu_time_ns_delta",
-            "is more than 8192 CPUs have in the interval",
-        ));
-    }
-    Ok(ProcessSample {
-        identity: process_identity!(row),
-        kernel_thread: row.kernel_thread,
-        exited: row.exited,
-        first_seen: row.first_seen,
-        cpu_time_ns: row.cpu_time_ns,
-        cpu_time_ns_delta: row.cpu_time_ns_delta,
-        rss_bytes: memory("rss_bytes", row.rss_bytes)?,
-        peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
-        lifetime_peak_rss_bytes: memory("lifetime_peak_rss_bytes", row.lifetime_peak_rss_bytes)?,
-        threads: row.threads,
-        runqueue_ns_delta: row.runqueue_ns_delta,
-        voluntary_switches_delta: row.voluntary_switches_delta,
-        involuntary_switches_delta: row.involuntary_switches_delta,
-        minor_faults_delta: row.minor_faults_delta,
-        major_faults_delta: row.major_faults_delta,
-    })
-}
-
-fn exit(row: v1::ProcessExit) -> Checked<ProcessExit> {
-    Ok(ProcessExit {
-        identity: process_identity!(row),
-        end_time_ms: time("end_time", row.end_time)?,
-        exe: text("exe", row.exe)?,
-        lifetime_ns: row.lifetime_ns,
-        cpu_time_ns: row.cpu_time_ns,
-        peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
-        exit_code: row.exit_code,
-        exit_signal: row.exit_signal,
-        oom_killed: row.oom_killed,
-        runqueue_ns: row.runqueue_ns,
-        voluntary_switches: row.voluntary_switches,
-        involuntary_switches: row.involuntary_switches,
-        minor_faults: row.minor_faults,
-        major_faults: row.major_faults,
-    })
-}
-
-fn info(row: v1::ProcessInfo) -> Checked<ProcessInfo> {
-    Ok(ProcessInfo {
-        identity: process_identity!(row),
-        exe: text("exe", row.exe)?,
-        cmdline: text("cmdline", row.cmdline)?,
-        cgroup: text("cgroup", row.cgroup)?,
-        kernel_thread: row.kernel_thread,
-    })
 }
 
 fn audit(audit: v1::HostAudit) -> HostAudit {
@@ -260,14 +208,38 @@ fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
     })
 }
 
-fn agent_cost(cost: &v1::AgentCost) -> AgentCost {
-    AgentCost {
+fn agent_cost(cost: v1::AgentCost, interval_ns: u64) -> Checked<AgentCost> {
+    let at_most = |field: &str, value: Option<u64>, most: u64| match value {
+        Some(value) if value > most => Err(Refusal::new(
+            format!("agent_cost.{field}"),
+            format!("is {value}, more than {most}"),
+        )),
+        value => Ok(value),
+    };
+    if cost.programs.len() > PROGRAMS_MAX {
+        return Err(Refusal::new(
+            "agent_cost.programs",
+            format!("names {} programs, more than {PROGRAMS_MAX}", cost.programs.len()),
+        ));
+    }
+    let program = |program: v1::ProgramCost| {
+        Ok(ProgramCost {
+            name: bounded("agent_cost.programs.name", program.name, PROGRAM_NAME_BYTES_MAX)?,
+            runs: at_most("programs.runs", Some(program.runs), IN_INTERVAL_MAX)?.unwrap_or(0),
+            run_ns: cpu_time("agent_cost.programs.run_ns", Some(program.run_ns), interval_ns)?.unwrap_or(0),
+        })
+    };
+    Ok(AgentCost {
         cpu_time_ns_delta: cost.cpu_time_ns_delta,
         rss_bytes: cost.rss_bytes,
         drain_ns: cost.drain_ns,
         events: cost.events,
         queue_len: cost.queue_len,
-    }
+        programs: cost.programs.into_iter().map(program).collect::<Checked<_>>()?,
+        attach_ns: at_most("attach_ns", cost.attach_ns, INTERVAL_NS_MAX)?,
+        kernel_ppm: at_most("kernel_ppm", cost.kernel_ppm, PPM_MAX)?,
+        kernel_budget_ppm: at_most("kernel_budget_ppm", cost.kernel_budget_ppm, PPM_MAX)?,
+    })
 }
 
 /// Losses by reason; a reason that is named twice is added up.
@@ -294,6 +266,25 @@ fn uuid(field: &str, bytes: &[u8]) -> Checked<Uuid> {
     } else {
         Ok(uuid)
     }
+}
+
+/// CPU time within an interval, in nanoseconds.
+fn cpu_time(field: &str, ns: Option<u64>, interval_ns: u64) -> Checked<Option<u64>> {
+    if ns.is_some_and(|ns| ns > interval_ns.saturating_mul(CPUS_MAX)) {
+        return Err(Refusal::new(field, "is more than 8192 CPUs have in the interval"));
+    }
+    Ok(ns)
+}
+
+/// Bytes or events within an interval.
+fn in_interval(field: &str, count: Option<u64>) -> Checked<Option<u64>> {
+    if count.is_some_and(|count| count > IN_INTERVAL_MAX) {
+        return Err(Refusal::new(
+            field,
+            "is more than any machine does in an interval",
+        ));
+    }
+    Ok(count)
 }
 
 fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {

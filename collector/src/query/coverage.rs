@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Queries, QueryError};
 use crate::{
     model::{TIME_MS_MAX, TimeRange, ms_to_seconds, ns_to_seconds, to_f64},
-    store::queries::CoverageRow,
+    store::answers::CoverageRow,
 };
 
 /// A host that was seen this long before a range belongs to it even when it is silent in it.
@@ -83,7 +83,7 @@ pub(super) fn coverage(rows: &[CoverageRow], range: TimeRange, asked: &[String])
             let sum = losses.entry(reason).or_default();
             *sum = sum.saturating_add(*count);
         }
-        sources.extend(row.sources.iter().cloned());
+        sources.extend(row.all_sources.iter().cloned());
     }
     Coverage {
         share: if total_host_seconds > 0.0 {
@@ -119,7 +119,7 @@ mod tests {
             usual_interval_ns: 1,
             loss_reasons: vec!["ring_full".to_owned()],
             loss_counts: vec![2],
-            sources: vec!["ebpf".to_owned()],
+            all_sources: vec!["ebpf".to_owned()],
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{TimeRange, hex},
-    store::queries::{ExitFilter, ExitRow},
+    store::{answers::ExitRow, queries::ExitFilter},
 };
 
 /// Rows of a page without a size.

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     model::{MS_PER_DAY, TimeRange},
-    store::queries::{CoverageRow, HistoryFilter, StepRow},
+    store::{
+        answers::{CoverageRow, StepRow},
+        queries::HistoryFilter,
+    },
 };
 
 /// Points of a history without a step: as many as a chart has room for.
@@ -214,6 +217,16 @@ mod tests {
             runqueue_seconds: None,
             threads: None,
             cpu_time_ns: None,
+            avg_user_percent: None,
+            avg_system_percent: None,
+            runqueue_waits: None,
+            read_bytes: None,
+            written_bytes: None,
+            read_operations: None,
+            write_operations: None,
+            disk_read_bytes: None,
+            disk_written_bytes: None,
+            peak_open_file_descriptors: None,
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::TimeRange,
-    store::queries::{AuditRow, HostRow},
+    store::answers::{AuditRow, HostRow},
 };
 
 /// The range of hosts without one: the last day.

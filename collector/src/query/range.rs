@@ -3,7 +3,7 @@
 use super::{Queries, QueryError};
 use crate::{
     model::{NS_PER_MS, TimeRange},
-    store::queries::{IntervalRow, NewestRow},
+    store::answers::{IntervalRow, NewestRow},
 };
 
 /// An hour: the range of most questions without one.

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text};
 use crate::{
     model::TimeRange,
-    store::queries::{GroupRow, ProcessRow, TopFilter},
+    store::{
+        answers::{GroupRow, ProcessRow},
+        queries::TopFilter,
+    },
 };
 
 /// Rows of a top without a limit.
@@ -117,15 +120,15 @@ pub struct Groups {
 }
 
 impl Metric {
-    fn column(self) -> Result<&'static str, QueryError> {
+    fn column(self) -> &'static str {
         match self {
-            Self::Cpu => Ok("cpu"),
-            Self::Memory => Ok("memory"),
-            Self::PeakMemory => Ok("peak_memory"),
-            Self::Runqueue => Ok("runqueue"),
-            Self::Faults => Ok("faults"),
-            Self::Switches => Ok("switches"),
-            Self::Io => Err(QueryError::invalid("metric", "io is not measured yet")),
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::PeakMemory => "peak_memory",
+            Self::Runqueue => "runqueue",
+            Self::Io => "io",
+            Self::Faults => "faults",
+            Self::Switches => "switches",
         }
     }
 }
@@ -150,7 +153,6 @@ impl Queries {
     /// # Errors
     /// When the question cannot be answered as it stands, or the store does not answer.
     pub async fn top(&self, query: &TopQuery, now_ms: i64) -> Result<Top, QueryError> {
-        let metric = query.metric.column()?;
         let key = query.group_by.key()?;
         let limit = check_limit("limit", query.limit, LIMIT, LIMIT_MAX)?;
         check_hosts(&query.hosts)?;
@@ -162,7 +164,7 @@ impl Queries {
         let filter = TopFilter {
             range,
             hosts: query.hosts.clone(),
-            metric,
+            metric: query.metric.column(),
             limit,
             name_contains: query.name_contains.clone(),
             name_prefix: String::new(),

@@ -33,6 +33,9 @@ static MIGRATIONS: &[Migration] = migrations![
     5 "0005_host_samples.sql",
     6 "0006_agents.sql",
     7 "0007_set_aside.sql",
+    8 "0008_process_samples_more.sql",
+    9 "0009_process_exits_more.sql",
+    10 "0010_host_samples_cost.sql",
 ];
 
 impl Migration {
@@ -247,6 +250,9 @@ mod tests {
             "68a265b42f93a08d909a11b2d032052baca94379fda8d95d78be10f267b2f194",
             "2efe94a732661192e8fce45676bd8936fb87d2391edbee9f2940be2b43a381aa",
             "7f60af884bc74ed37dc156406465220e6bd4cc3c5286f75723cf1a6ac77deaf2",
+            "ea77759e3ec033cdd837450d2ee8a35cef473df5110691fea7ec1e75945453ea",
+            "b71d192872ef4442e4f173a62523bc1a087bce45988df25447cac537e1b31932",
+            "85a1c01b808b474db8aca3677344217cc7c839c093aa3102f4793416ee2ba175",
         ];
         for (migration, checksum) in MIGRATIONS.iter().zip(merged) {
             assert_eq!(

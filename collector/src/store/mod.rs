@@ -1,5 +1,6 @@
 //! The store: ClickHouse over HTTP, embedded or a server of your own. This folder is the one place that knows it.
 
+pub mod answers;
 pub mod insert;
 pub mod migrate;
 mod native;

@@ -4,7 +4,7 @@
 //! times as much. A block is: number of columns, number of rows, then for each column its name, its type and its
 //! values. Layouts: <https://clickhouse.com/docs/interfaces/formats/Native> and `SerializationLowCardinality.cpp`.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use uuid::Uuid;
 
@@ -43,6 +43,10 @@ pub(crate) enum Value<T> {
     MaybeI64(fn(&Snapshot, &T) -> Option<i64>),
     /// `Map(String, UInt64)`.
     Counts(for<'a> fn(&'a Snapshot, &'a T) -> &'a [(String, u64)]),
+    /// `Array(UInt64)`.
+    Numbers(for<'a> fn(&'a Snapshot, &'a T) -> Cow<'a, [u64]>),
+    /// `Array(String)`.
+    Texts(for<'a> fn(&'a Snapshot, &'a T) -> Vec<&'a str>),
 }
 
 impl<T> Value<T> {
@@ -61,6 +65,8 @@ impl<T> Value<T> {
             Self::MaybeU64(_) => "Nullable(UInt64)",
             Self::MaybeI64(_) => "Nullable(Int64)",
             Self::Counts(_) => "Map(String, UInt64)",
+            Self::Numbers(_) => "Array(UInt64)",
+            Self::Texts(_) => "Array(String)",
         }
     }
 }
@@ -93,11 +99,7 @@ fn put_column<T>(out: &mut Vec<u8>, value: &Value<T>, rows: &[(&Snapshot, &T)]) 
         Value::MaybeU64(get) => put_nullable(out, rows, *get, u64::to_le_bytes),
         Value::MaybeI64(get) => put_nullable(out, rows, *get, i64::to_le_bytes),
         Value::Counts(get) => {
-            let mut end = 0;
-            for (s, r) in rows {
-                end += get(s, r).len();
-                out.extend(wide(end).to_le_bytes());
-            }
+            put_ends(out, rows.iter().map(|(s, r)| get(s, r).len()));
             rows.iter()
                 .flat_map(|(s, r)| get(s, r))
                 .for_each(|(key, _)| put_bytes(out, key.as_bytes()));
@@ -105,6 +107,27 @@ fn put_column<T>(out: &mut Vec<u8>, value: &Value<T>, rows: &[(&Snapshot, &T)]) 
                 .flat_map(|(s, r)| get(s, r))
                 .for_each(|(_, count)| out.extend(count.to_le_bytes()));
         }
+        Value::Numbers(get) => {
+            put_ends(out, rows.iter().map(|(s, r)| get(s, r).len()));
+            for (s, r) in rows {
+                out.extend(get(s, r).iter().flat_map(|number| number.to_le_bytes()));
+            }
+        }
+        Value::Texts(get) => {
+            put_ends(out, rows.iter().map(|(s, r)| get(s, r).len()));
+            rows.iter()
+                .flat_map(|(s, r)| get(s, r))
+                .for_each(|text| put_bytes(out, text.as_bytes()));
+        }
+    }
+}
+
+/// Where the elements of each row end among those of all rows.
+fn put_ends(out: &mut Vec<u8>, lens: impl Iterator<Item = usize>) {
+    let mut end = 0;
+    for len in lens {
+        end += len;
+        out.extend(wide(end).to_le_bytes());
     }
 }
 
@@ -253,6 +276,24 @@ mod tests {
             &[0],
             "Map(String, UInt64)",
             b"\x01\0\0\0\0\0\0\0\x09ring_full\x05\0\0\0\0\0\0\0",
+        );
+    }
+
+    #[test]
+    fn an_array_is_offsets_then_elements() {
+        check(
+            Value::Numbers(|_, n| Cow::Owned(vec![7; usize::try_from(*n).unwrap()])),
+            &[0, 1],
+            "Array(UInt64)",
+            &[
+                0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0,
+            ],
+        );
+        check(
+            Value::Texts(|_, n| vec!["ab"; usize::try_from(*n).unwrap()]),
+            &[2, 0],
+            "Array(String)",
+            b"\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x02ab\x02ab",
         );
     }
 

@@ -1,9 +1,12 @@
 //! One table each: its columns and its sort key. The names are those of `schema/`.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering};
 
 use crate::{
-    model::{HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Snapshot},
+    model::{
+        AgentCost, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample,
+        ProgramCost, Snapshot,
+    },
     store::native::{Column, Value},
 };
 
@@ -93,7 +96,35 @@ pub(crate) static PROCESS_SAMPLES: &[Column<ProcessSample>] = with_identity![
         .involuntary_switches_delta),
     column!(minor_faults_delta, MaybeU64, |_, r| r.minor_faults_delta),
     column!(major_faults_delta, MaybeU64, |_, r| r.major_faults_delta),
-    column!(source, Word, |s, _| s.source.as_str()),
+    column!(source, Word, |s, r| r.source.unwrap_or(s.source).as_str()),
+    column!(user_time_ns_delta, MaybeU64, |_, r| r.user_time_ns_delta),
+    column!(system_time_ns_delta, MaybeU64, |_, r| r.system_time_ns_delta),
+    column!(ended_threads_cpu_time_ns_delta, MaybeU64, |_, r| r
+        .ended_threads_cpu_time_ns_delta),
+    column!(runqueue_waits_delta, MaybeU64, |_, r| r.runqueue_waits_delta),
+    column!(runqueue_wait_counts, Numbers, |_, r| Cow::Borrowed(
+        &r.runqueue_wait_counts
+    )),
+    column!(rss_anon_bytes, MaybeU64, |_, r| r.rss_anon_bytes),
+    column!(rss_file_bytes, MaybeU64, |_, r| r.rss_file_bytes),
+    column!(rss_shmem_bytes, MaybeU64, |_, r| r.rss_shmem_bytes),
+    column!(swap_bytes, MaybeU64, |_, r| r.swap_bytes),
+    column!(virtual_bytes, MaybeU64, |_, r| r.virtual_bytes),
+    column!(open_file_descriptors, MaybeU32, |_, r| r.open_file_descriptors),
+    column!(open_file_descriptor_limit, MaybeU64, |_, r| r
+        .open_file_descriptor_limit),
+    column!(read_bytes_delta, MaybeU64, |_, r| r.read_bytes_delta),
+    column!(written_bytes_delta, MaybeU64, |_, r| r.written_bytes_delta),
+    column!(read_operations_delta, MaybeU64, |_, r| r.read_operations_delta),
+    column!(write_operations_delta, MaybeU64, |_, r| r.write_operations_delta),
+    column!(disk_read_bytes_delta, MaybeU64, |_, r| r.disk_read_bytes_delta),
+    column!(disk_written_bytes_delta, MaybeU64, |_, r| r
+        .disk_written_bytes_delta),
+    column!(state, Word, |_, r| &r.state),
+    column!(namespace_pid, MaybeU32, |_, r| r.namespace_pid),
+    column!(parent_start_boottime_ns, MaybeU64, |_, r| r
+        .parent_start_boottime_ns),
+    column!(cgroup_id, MaybeU64, |_, r| r.cgroup_id),
 ];
 
 pub(crate) static PROCESS_EXITS: &[Column<ProcessExit>] = with_identity![
@@ -110,7 +141,19 @@ pub(crate) static PROCESS_EXITS: &[Column<ProcessExit>] = with_identity![
     column!(involuntary_switches, MaybeU64, |_, r| r.involuntary_switches),
     column!(minor_faults, MaybeU64, |_, r| r.minor_faults),
     column!(major_faults, MaybeU64, |_, r| r.major_faults),
-    column!(source, Word, |s, _| s.source.as_str()),
+    column!(source, Word, |s, r| r.source.unwrap_or(s.source).as_str()),
+    column!(user_time_ns, MaybeU64, |_, r| r.user_time_ns),
+    column!(system_time_ns, MaybeU64, |_, r| r.system_time_ns),
+    column!(runqueue_waits, MaybeU64, |_, r| r.runqueue_waits),
+    column!(read_bytes, MaybeU64, |_, r| r.read_bytes),
+    column!(written_bytes, MaybeU64, |_, r| r.written_bytes),
+    column!(read_operations, MaybeU64, |_, r| r.read_operations),
+    column!(write_operations, MaybeU64, |_, r| r.write_operations),
+    column!(disk_read_bytes, MaybeU64, |_, r| r.disk_read_bytes),
+    column!(disk_written_bytes, MaybeU64, |_, r| r.disk_written_bytes),
+    column!(namespace_pid, MaybeU32, |_, r| r.namespace_pid),
+    column!(parent_start_boottime_ns, MaybeU64, |_, r| r
+        .parent_start_boottime_ns),
 ];
 
 pub(crate) static PROCESSES: &[Column<ProcessInfo>] = with_identity![
@@ -132,6 +175,17 @@ macro_rules! info {
     ($name:ident, $kind:ident, $get:expr) => {
         column!($name, $kind, |s, ()| s.host_info.as_ref().and_then($get))
     };
+}
+
+/// Reads a field of what measuring cost, `None` when nobody told.
+macro_rules! cost {
+    ($name:ident, $get:expr) => {
+        column!($name, MaybeU64, |s, ()| s.agent_cost.as_ref().and_then($get))
+    };
+}
+
+fn programs(snapshot: &Snapshot) -> impl Iterator<Item = &ProgramCost> {
+    snapshot.agent_cost.iter().flat_map(|cost| &cost.programs)
 }
 
 /// One row a snapshot: the row itself is empty, everything stands in the snapshot.
@@ -186,17 +240,24 @@ pub(crate) static HOST_SAMPLES: &[Column<()>] = &[
         .memory_available_bytes),
     info!(processes, MaybeU32, |h: &HostInfo| Some(h.processes)),
     info!(threads, MaybeU32, |h: &HostInfo| Some(h.threads)),
-    column!(agent_cpu_time_ns_delta, MaybeU64, |s, ()| s
-        .agent_cost
-        .map(|c| c.cpu_time_ns_delta)),
-    column!(agent_rss_bytes, MaybeU64, |s, ()| s
-        .agent_cost
-        .map(|c| c.rss_bytes)),
-    column!(agent_drain_ns, MaybeU64, |s, ()| s.agent_cost.map(|c| c.drain_ns)),
-    column!(agent_events, MaybeU64, |s, ()| s.agent_cost.map(|c| c.events)),
-    column!(agent_queue_len, MaybeU64, |s, ()| s
-        .agent_cost
-        .map(|c| c.queue_len)),
+    cost!(agent_cpu_time_ns_delta, |c: &AgentCost| Some(c.cpu_time_ns_delta)),
+    cost!(agent_rss_bytes, |c: &AgentCost| Some(c.rss_bytes)),
+    cost!(agent_drain_ns, |c: &AgentCost| Some(c.drain_ns)),
+    cost!(agent_events, |c: &AgentCost| Some(c.events)),
+    cost!(agent_queue_len, |c: &AgentCost| Some(c.queue_len)),
+    cost!(kernel_ppm, |c: &AgentCost| c.kernel_ppm),
+    cost!(kernel_budget_ppm, |c: &AgentCost| c.kernel_budget_ppm),
+    cost!(attach_ns, |c: &AgentCost| c.attach_ns),
+    column!(program_names, Texts, |s, ()| programs(s)
+        .map(|p| p.name.as_str())
+        .collect()),
+    column!(program_runs, Numbers, |s, ()| programs(s)
+        .map(|p| p.runs)
+        .collect()),
+    column!(program_run_ns, Numbers, |s, ()| programs(s)
+        .map(|p| p.run_ns)
+        .collect()),
+    column!(sources, Texts, |s, ()| s.sources()),
     column!(losses, Counts, |s, ()| &s.losses),
 ];
 

@@ -18,6 +18,7 @@
 )]
 
 mod binary;
+mod columns;
 mod http;
 mod ingest;
 mod migrations;

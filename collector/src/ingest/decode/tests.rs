@@ -104,6 +104,135 @@ fn figures_that_no_machine_has_are_refused() {
 }
 
 #[test]
+fn what_a_process_did_is_bounded_field_by_field() {
+    type Change = fn(&mut v1::ProcessSample);
+    let too_much: [(Change, &str); 17] = [
+        (|s| s.user_time_ns_delta = Some(u64::MAX), "user_time_ns_delta"),
+        (
+            |s| s.system_time_ns_delta = Some(u64::MAX),
+            "system_time_ns_delta",
+        ),
+        (
+            |s| s.ended_threads_cpu_time_ns_delta = Some(u64::MAX),
+            "ended_threads_cpu_time_ns_delta",
+        ),
+        (
+            |s| s.runqueue_waits_delta = Some(u64::MAX),
+            "runqueue_waits_delta",
+        ),
+        (
+            |s| s.runqueue_wait_counts = vec![1, u64::MAX],
+            "runqueue_wait_counts",
+        ),
+        (|s| s.rss_anon_bytes = Some(u64::MAX), "rss_anon_bytes"),
+        (|s| s.rss_file_bytes = Some(u64::MAX), "rss_file_bytes"),
+        (|s| s.rss_shmem_bytes = Some(u64::MAX), "rss_shmem_bytes"),
+        (|s| s.swap_bytes = Some(u64::MAX), "swap_bytes"),
+        (|s| s.virtual_bytes = Some(u64::MAX), "virtual_bytes"),
+        (
+            |s| s.open_file_descriptors = Some(u32::MAX),
+            "open_file_descriptors",
+        ),
+        (|s| s.read_bytes_delta = Some(u64::MAX), "read_bytes_delta"),
+        (|s| s.written_bytes_delta = Some(u64::MAX), "written_bytes_delta"),
+        (
+            |s| s.read_operations_delta = Some(u64::MAX),
+            "read_operations_delta",
+        ),
+        (
+            |s| s.write_operations_delta = Some(u64::MAX),
+            "write_operations_delta",
+        ),
+        (
+            |s| s.disk_read_bytes_delta = Some(u64::MAX),
+            "disk_read_bytes_delta",
+        ),
+        (
+            |s| s.disk_written_bytes_delta = Some(u64::MAX),
+            "disk_written_bytes_delta",
+        ),
+    ];
+    for (change, field) in too_much {
+        check_refused(|s| change(&mut s.samples[0]), &format!("samples[0].{field}"));
+    }
+    check_refused(
+        |s| s.samples[0].runqueue_wait_counts = vec![0; 65],
+        "samples[0].runqueue_wait_counts",
+    );
+    for state in ["RS", "Q", "\x1b", "ß", "r", " "] {
+        check_refused(|s| s.samples[0].state = state.to_owned(), "samples[0].state");
+    }
+    check_refused(|s| s.samples[0].source = 77, "samples[0].source");
+    check_refused(
+        |s| {
+            s.exits = vec![v1::ProcessExit {
+                process_id: vec![2; 16],
+                end_time: s.time,
+                source: -1,
+                ..Default::default()
+            }];
+        },
+        "exits[0].source",
+    );
+}
+
+#[test]
+fn what_is_at_its_bound_passes() {
+    let most = |s: &mut v1::Snapshot| {
+        let row = &mut s.samples[0];
+        row.runqueue_wait_counts = vec![IN_INTERVAL_MAX; 64];
+        row.disk_written_bytes_delta = Some(IN_INTERVAL_MAX);
+        row.open_file_descriptor_limit = Some(u64::MAX);
+        row.user_time_ns_delta = Some(s.interval_ns * CPUS_MAX);
+        row.state = "Z".to_owned();
+        row.source = v1::Source::Proc.into();
+        s.agent_cost = Some(v1::AgentCost {
+            programs: vec![
+                v1::ProgramCost {
+                    name: "x".repeat(64),
+                    ..Default::default()
+                };
+                64
+            ],
+            kernel_ppm: Some(PPM_MAX),
+            attach_ns: Some(0),
+            ..Default::default()
+        });
+    };
+    let snapshot = snapshot(request(most), 0).unwrap();
+    assert_eq!(snapshot.sources(), ["ebpf", "proc"]);
+    assert_eq!(snapshot.agent_cost.unwrap().programs.len(), 64);
+    assert_eq!(
+        snapshot.samples[0].parent_start_boottime_ns, None,
+        "0 is not known"
+    );
+}
+
+#[test]
+fn what_measuring_cost_is_bounded() {
+    type Change = fn(&mut v1::AgentCost);
+    let too_much: [(Change, &str); 8] = [
+        (|c| c.programs = vec![v1::ProgramCost::default(); 65], "programs"),
+        (|c| c.programs[0].name = "x".repeat(65), "programs.name"),
+        // Each of these becomes four bytes.
+        (|c| c.programs[0].name = "\x1b".repeat(17), "programs.name"),
+        (|c| c.programs[0].runs = u64::MAX, "programs.runs"),
+        (|c| c.programs[0].run_ns = u64::MAX, "programs.run_ns"),
+        (|c| c.attach_ns = Some(u64::MAX), "attach_ns"),
+        (|c| c.kernel_ppm = Some(u64::MAX), "kernel_ppm"),
+        (|c| c.kernel_budget_ppm = Some(u64::MAX), "kernel_budget_ppm"),
+    ];
+    for (change, field) in too_much {
+        let mut cost = v1::AgentCost {
+            programs: vec![v1::ProgramCost::default()],
+            ..Default::default()
+        };
+        change(&mut cost);
+        check_refused(|s| s.agent_cost = Some(cost), &format!("agent_cost.{field}"));
+    }
+}
+
+#[test]
 fn texts_are_bounded() {
     check_refused(|s| s.host.clear(), "host");
     check_refused(|s| s.host = "x".repeat(256), "host");

@@ -1,6 +1,6 @@
 //! Text that looks like SQL, and questions that cannot be answered.
 
-use procscope_proto::v1::{self, GroupBy, Metric};
+use procscope_proto::v1::{self, GroupBy};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -114,13 +114,6 @@ async fn a_wrong_question_is_refused_with_its_field() {
                 ..top()
             },
             "limit",
-        ),
-        (
-            v1::ListTopProcessesRequest {
-                metric: Metric::Io.into(),
-                ..top()
-            },
-            "metric",
         ),
         (v1::ListTopProcessesRequest { metric: 99, ..top() }, "metric"),
         (

@@ -1,6 +1,7 @@
 //! Known snapshots in, exact figures out, for each question.
 
 mod coverage;
+mod figures;
 mod half_stored;
 mod hostile;
 mod lists;

@@ -110,6 +110,8 @@ async fn every_metric_ranks_by_itself_and_every_group_by_its_key() {
         row.voluntary_switches_delta = Some(if id == 1 { 9 } else { 1 });
         row.involuntary_switches_delta = None;
         row.major_faults_delta = Some(if id == 2 { 9 } else { 1 });
+        row.disk_written_bytes_delta = Some(if id == 1 { 9 } else { 1 });
+        row.read_bytes_delta = Some(1_000 * u64::from(id));
         samples.push(row);
     }
     push(
@@ -128,6 +130,7 @@ async fn every_metric_ranks_by_itself_and_every_group_by_its_key() {
             (Metric::Runqueue, "p2"),
             (Metric::Switches, "p1"),
             (Metric::Faults, "p2"),
+            (Metric::Io, "p1"),
         ] {
             let request = v1::ListTopProcessesRequest {
                 metric: metric.into(),
