@@ -181,6 +181,9 @@ pub(crate) enum Sort {
     Peak,
     /// Time spent waiting for a CPU
     Runqueue,
+    /// Bytes fetched from and sent towards disks
+    #[value(alias = "disk")]
+    Io,
     /// Page faults
     Faults,
     /// Context switches
@@ -219,6 +222,7 @@ impl Sort {
             Self::Memory => Metric::Memory,
             Self::Peak => Metric::PeakMemory,
             Self::Runqueue => Metric::Runqueue,
+            Self::Io => Metric::Io,
             Self::Faults => Metric::Faults,
             Self::Switches => Metric::Switches,
         }
@@ -231,6 +235,7 @@ impl Sort {
             Self::Memory => "memory",
             Self::Peak => "peak memory",
             Self::Runqueue => "wait for CPU",
+            Self::Io => "disk",
             Self::Faults => "page faults",
             Self::Switches => "context switches",
         }

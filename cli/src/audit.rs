@@ -1,4 +1,4 @@
-//! `audit`: where each CPU-second of each host went, the residual, and what was lost.
+//! `audit`: where each CPU-second of each host went, the residual, what was lost, and what measuring cost.
 
 use procscope_proto::v1::{AuditRow, GetAuditRequest, GetAuditResponse};
 use procscope_startup::Result;
@@ -57,8 +57,17 @@ fn page(response: &GetAuditResponse, width: usize) -> Page {
     }
 }
 
+/// Columns that names of parts take at least, and at most.
+const NAME_WIDTH_MIN: usize = 17;
+const NAME_WIDTH_MAX: usize = 28;
+
 /// The lines of one host. Each part is said, also the one that this kernel does not tell apart.
 fn block(row: &AuditRow) -> Vec<String> {
+    let names = row
+        .programs
+        .iter()
+        .map(|program| text::width(&program_name(&program.name)));
+    let wide = names.max().unwrap_or(0).clamp(NAME_WIDTH_MIN, NAME_WIDTH_MAX);
     let mut lines = vec![
         String::new(),
         format!(
@@ -85,12 +94,13 @@ fn block(row: &AuditRow) -> Vec<String> {
         ("stolen by host", row.steal_ns),
     ] {
         lines.push(match ns {
-            Some(ns) => part(name, &units::duration(ns), percent_of(ns, row.wall_ns)),
-            None if name.ends_with("interrupts") => format!("  {name:<17} {absent}"),
-            None => format!("  {name:<17} not told by this kernel"),
+            Some(ns) => part(wide, name, &units::duration(ns), percent_of(ns, row.wall_ns)),
+            None if name.ends_with("interrupts") => format!("  {name:<wide$} {absent}"),
+            None => format!("  {name:<wide$} not told by this kernel"),
         });
     }
     lines.push(part(
+        wide,
         "residual",
         &units::signed_duration(row.residual_ns),
         Some(row.residual_percent),
@@ -110,13 +120,97 @@ fn block(row: &AuditRow) -> Vec<String> {
     } else {
         lost.join(", ")
     };
-    lines.push(format!("  {:<17} {lost}", "lost"));
+    lines.push(format!("  {:<wide$} {lost}", "lost"));
+    lines.extend(cost(row, wide));
     lines
 }
 
-fn part(name: &str, time: &str, percent: Option<f64>) -> String {
+/// A program as the name of a part of the kernel's side.
+fn program_name(name: &str) -> String {
+    text::fit(&format!("    {}", text::safe(name)), NAME_WIDTH_MAX)
+}
+
+/// What measuring cost: the programs in the kernel against their budget, and the agent. Shares are of the machine, as
+/// above. Nothing where nobody told.
+fn cost(row: &AuditRow, wide: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut say = |name: &str, ns: u64, said: String| {
+        let percent =
+            percent_of(ns, row.wall_ns).map_or_else(|| "-".to_owned(), |share| format!("{} %", fine(share)));
+        let blanks = " ".repeat(wide.saturating_sub(text::width(name)));
+        let line = format!(
+            "  {name}{blanks} {:>9}  {percent:>9}  {said}",
+            units::duration(ns)
+        );
+        lines.push(line.trim_end().to_owned());
+    };
+    let times = |count: u64, ns: u64| format!("{} x {}", units::count(count), units::duration(ns));
+    if let Some(ppm) = row.kernel_ppm {
+        let wall = std::time::Duration::from_nanos(row.wall_ns).as_secs_f64();
+        let ns = units::nanoseconds(wall * ppm / 1e6).unwrap_or(0);
+        say(
+            "  in the kernel",
+            ns,
+            row.kernel_budget_ppm
+                .map_or_else(String::new, |budget| verdict(ppm, budget)),
+        );
+    }
+    for program in &row.programs {
+        let each = program.run_ns.checked_div(program.runs);
+        let said = each.map_or_else(|| "never ran".to_owned(), |ns| times(program.runs, ns));
+        say(&program_name(&program.name), program.run_ns, said);
+    }
+    let runs = row
+        .programs
+        .iter()
+        .map(|program| program.runs)
+        .fold(0, u64::saturating_add);
+    if let Some(attach_ns) = row.attach_ns.filter(|_| runs > 0) {
+        say(
+            "    calling them",
+            runs.saturating_mul(attach_ns),
+            times(runs, attach_ns),
+        );
+    }
+    if let Some(ns) = row.agent_cpu_time_ns {
+        let resident = row.agent_peak_rss_bytes.map(units::bytes);
+        say(
+            "  the agent",
+            ns,
+            resident.map_or_else(String::new, |bytes| format!("{bytes} resident at most")),
+        );
+    }
+    if let (Some(mean_ns), Some(longest_ns)) = (row.agent_avg_drain_ns, row.agent_max_drain_ns) {
+        let mean_ns = units::nanoseconds(mean_ns / 1e9).unwrap_or(0);
+        let (mean, longest) = (units::duration(mean_ns), units::duration(longest_ns));
+        let said = format!("{mean} each, at most {longest}");
+        say("    draining", row.snapshots.saturating_mul(mean_ns), said);
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "  what measuring took of this".to_owned());
+    }
+    lines
+}
+
+/// Whether the kernel's side keeps to its budget.
+fn verdict(ppm: f64, budget_ppm: u64) -> String {
+    let budget = u32::try_from(budget_ppm).map_or(f64::INFINITY, f64::from);
+    let word = if ppm > budget { "over" } else { "within" };
+    format!("{word} its budget of {} %", fine(records::percent_of_ppm(budget)))
+}
+
+/// A small percentage; what is above zero and would read as zero is `<0.001`.
+fn fine(percent: f64) -> String {
+    if percent > 0.0 && percent < 0.000_5 {
+        "<0.001".to_owned()
+    } else {
+        format!("{percent:.3}")
+    }
+}
+
+fn part(wide: usize, name: &str, time: &str, percent: Option<f64>) -> String {
     let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.2} %"));
-    format!("  {name:<17} {time:>9}  {percent:>9}")
+    format!("  {name:<wide$} {time:>9}  {percent:>9}")
 }
 
 /// Share of the wall in percent; `None` without a wall.
@@ -131,6 +225,8 @@ pub(crate) fn percent_of(ns: u64, wall_ns: u64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use procscope_proto::v1::AuditProgram;
+
     use super::*;
 
     #[test]
@@ -162,5 +258,68 @@ vm: 2 CPUs, 20.0 s in 10 snapshots
   residual            20.0 ms     0.10 %
   lost              torn readings 1";
         assert_eq!(block(&row).join("\n"), expected);
+    }
+
+    fn costly() -> AuditRow {
+        let program = |name: &str, runs, run_ns| AuditProgram {
+            name: name.to_owned(),
+            runs,
+            run_ns,
+        };
+        AuditRow {
+            wall_ns: 20_000_000_000,
+            kernel_ppm: Some(650.0),
+            kernel_budget_ppm: Some(1_000),
+            attach_ns: Some(100),
+            programs: vec![
+                program("sched_switch", 45_000, 9_000_000),
+                program("rss_stat", 300, 60_000),
+                program("sched_process_exit", 0, 0),
+            ],
+            agent_cpu_time_ns: Some(103_000_000),
+            agent_peak_rss_bytes: Some(12_900_000),
+            agent_avg_drain_ns: Some(1_230_000.0),
+            agent_max_drain_ns: Some(4_500_000),
+            snapshots: 10,
+            ..AuditRow::default()
+        }
+    }
+
+    #[test]
+    fn what_measuring_took_stands_below_in_the_same_columns() {
+        let expected = "  what measuring took of this
+    in the kernel          13.0 ms    0.065 %  within its budget of 0.100 %
+      sched_switch         9.00 ms    0.045 %  45,000 x 200 ns
+      rss_stat             60.0 us   <0.001 %  300 x 200 ns
+      sched_process_exit         0    0.000 %  never ran
+      calling them         4.53 ms    0.023 %  45,300 x 100 ns
+    the agent               103 ms    0.515 %  12.3 MiB resident at most
+      draining             12.3 ms    0.061 %  1.23 ms each, at most 4.50 ms";
+        let lines = block(&costly());
+        let (balance, cost) = lines.split_at(lines.len() - 8);
+        assert_eq!(cost.join("\n"), expected);
+        assert!(
+            balance.contains(&"  residual                       0     0.00 %".to_owned()),
+            "{balance:?}"
+        );
+        assert!(lines.iter().all(|line| text::width(line) <= 80));
+    }
+
+    #[test]
+    fn a_budget_that_does_not_hold_says_so_and_what_nobody_told_is_left_out() {
+        let row = AuditRow {
+            kernel_ppm: Some(1_200.0),
+            programs: Vec::new(),
+            agent_cpu_time_ns: None,
+            agent_max_drain_ns: None,
+            ..costly()
+        };
+        let lines = cost(&row, 17);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[1].ends_with("0.120 %  over its budget of 0.100 %"),
+            "{lines:?}"
+        );
+        assert!(cost(&AuditRow::default(), 17).is_empty());
     }
 }

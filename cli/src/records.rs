@@ -1,8 +1,8 @@
 //! Answers of the wire as data: every field under its public name, absent as null.
 
 use procscope_proto::v1::{
-    AuditRow, Coverage, CoverageLoss, ExitedProcess, GroupBy, HistoryPoint, Host, Metric, TimeRange,
-    TopProcess,
+    AuditProgram, AuditRow, Coverage, CoverageLoss, ExitedProcess, GroupBy, HistoryPoint, Host, Metric,
+    TimeRange, TopProcess,
 };
 
 use crate::{
@@ -103,6 +103,25 @@ pub(crate) fn top_process(p: &TopProcess) -> Record {
         ("minor_faults", p.minor_faults.into()),
         ("major_faults", p.major_faults.into()),
         ("last_time", from_wire(p.last_time.as_ref()).into()),
+        ("source", known(Some(&p.source))),
+        ("user_cpu_seconds", p.user_cpu_seconds.into()),
+        ("system_cpu_seconds", p.system_cpu_seconds.into()),
+        ("runqueue_waits", p.runqueue_waits.into()),
+        ("read_bytes", p.read_bytes.into()),
+        ("written_bytes", p.written_bytes.into()),
+        ("read_operations", p.read_operations.into()),
+        ("write_operations", p.write_operations.into()),
+        ("disk_read_bytes", p.disk_read_bytes.into()),
+        ("disk_written_bytes", p.disk_written_bytes.into()),
+        ("rss_anon_bytes", p.rss_anon_bytes.into()),
+        ("rss_file_bytes", p.rss_file_bytes.into()),
+        ("rss_shmem_bytes", p.rss_shmem_bytes.into()),
+        ("swap_bytes", p.swap_bytes.into()),
+        ("virtual_bytes", p.virtual_bytes.into()),
+        ("peak_open_file_descriptors", p.peak_open_file_descriptors.into()),
+        ("open_file_descriptor_limit", p.open_file_descriptor_limit.into()),
+        ("state", known(p.state.as_deref())),
+        ("namespace_pid", p.namespace_pid.into()),
     ]
 }
 
@@ -119,6 +138,16 @@ pub(crate) fn history_point(p: &HistoryPoint) -> Record {
         ("avg_num_procs", p.avg_num_procs.into()),
         ("threads", p.threads.into()),
         ("runqueue_seconds", p.runqueue_seconds.into()),
+        ("avg_user_percent", p.avg_user_percent.into()),
+        ("avg_system_percent", p.avg_system_percent.into()),
+        ("runqueue_waits", p.runqueue_waits.into()),
+        ("read_bytes", p.read_bytes.into()),
+        ("written_bytes", p.written_bytes.into()),
+        ("read_operations", p.read_operations.into()),
+        ("write_operations", p.write_operations.into()),
+        ("disk_read_bytes", p.disk_read_bytes.into()),
+        ("disk_written_bytes", p.disk_written_bytes.into()),
+        ("peak_open_file_descriptors", p.peak_open_file_descriptors.into()),
     ]
 }
 
@@ -147,6 +176,17 @@ pub(crate) fn exited_process(p: &ExitedProcess) -> Record {
         ("involuntary_switches", p.involuntary_switches.into()),
         ("minor_faults", p.minor_faults.into()),
         ("major_faults", p.major_faults.into()),
+        ("source", known(Some(&p.source))),
+        ("user_time_ns", p.user_time_ns.into()),
+        ("system_time_ns", p.system_time_ns.into()),
+        ("runqueue_waits", p.runqueue_waits.into()),
+        ("read_bytes", p.read_bytes.into()),
+        ("written_bytes", p.written_bytes.into()),
+        ("read_operations", p.read_operations.into()),
+        ("write_operations", p.write_operations.into()),
+        ("disk_read_bytes", p.disk_read_bytes.into()),
+        ("disk_written_bytes", p.disk_written_bytes.into()),
+        ("namespace_pid", p.namespace_pid.into()),
     ]
 }
 
@@ -193,7 +233,38 @@ pub(crate) fn audit_row(a: &AuditRow) -> Record {
         ("lost_events", a.lost_events.into()),
         ("torn_reads", a.torn_reads.into()),
         ("losses", losses(&a.losses)),
+        ("kernel_ppm", a.kernel_ppm.into()),
+        ("kernel_percent", a.kernel_ppm.map(percent_of_ppm).into()),
+        ("kernel_budget_ppm", a.kernel_budget_ppm.into()),
+        ("attach_ns", a.attach_ns.into()),
+        ("programs", programs(a)),
+        ("agent_cpu_time_ns", a.agent_cpu_time_ns.into()),
+        ("agent_cpu_percent", a.agent_cpu_percent.into()),
+        ("agent_peak_rss_bytes", a.agent_peak_rss_bytes.into()),
+        ("agent_avg_drain_ns", a.agent_avg_drain_ns.into()),
+        ("agent_max_drain_ns", a.agent_max_drain_ns.into()),
+        ("agent_events", a.agent_events.into()),
     ]
+}
+
+/// Parts per million as percent.
+pub(crate) fn percent_of_ppm(ppm: f64) -> f64 {
+    ppm / 10_000.0
+}
+
+/// The programs in the kernel; null when nobody told of any.
+fn programs(a: &AuditRow) -> Value {
+    let one = |program: &AuditProgram| {
+        Value::Object(vec![
+            ("name", (&program.name).into()),
+            ("runs", program.runs.into()),
+            ("run_ns", program.run_ns.into()),
+        ])
+    };
+    if a.programs.is_empty() {
+        return Value::Null;
+    }
+    Value::List(a.programs.iter().map(one).collect())
 }
 
 /// An empty text on the wire means that it is not known.

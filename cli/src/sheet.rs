@@ -76,7 +76,7 @@ fn words(value: &Value) -> String {
         Value::Text(value) => text::safe(value),
         Value::Time(value) => value.to_string(),
         Value::List(values) => values.iter().map(words).collect::<Vec<_>>().join(";"),
-        // A counted loss: `reason=count`.
+        // A counted loss: `reason=count`; a program: `name=runs=run_ns`.
         Value::Object(record) => record
             .iter()
             .map(|(_, value)| words(value))

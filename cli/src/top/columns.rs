@@ -72,6 +72,7 @@ impl Shape {
         columns.push(Column::number(time).at_least(8).spare(2));
         match self.sort {
             Sort::Memory => columns.push(Column::number("MEM-AVG").at_least(8)),
+            Sort::Io => columns.push(Column::number("DISK").at_least(8)),
             Sort::Faults => columns.push(Column::number("FAULTS")),
             Sort::Switches => columns.push(Column::number("SWITCHES")),
             Sort::Cpu | Sort::Peak | Sort::Runqueue => {}
@@ -129,6 +130,9 @@ impl Shape {
         });
         match self.sort {
             Sort::Memory => cells.push(p.avg_memory_mb.map_or_else(dash, units::mebibytes)),
+            Sort::Io => {
+                cells.push(sum(p.disk_read_bytes, p.disk_written_bytes).map_or_else(dash, units::bytes));
+            }
             Sort::Faults => cells.push(sum(p.minor_faults, p.major_faults).map_or_else(dash, units::count)),
             Sort::Switches => {
                 cells.push(sum(p.voluntary_switches, p.involuntary_switches).map_or_else(dash, units::count));

@@ -191,6 +191,7 @@ impl State {
             KeyCode::Char('m') => return self.sort(Sort::Memory),
             KeyCode::Char('p') => return self.sort(Sort::Peak),
             KeyCode::Char('r') => return self.sort(Sort::Runqueue),
+            KeyCode::Char('d') => return self.sort(Sort::Io),
             KeyCode::Char('f') => return self.sort(Sort::Faults),
             KeyCode::Char('s') => return self.sort(Sort::Switches),
             KeyCode::Char('g') => {
@@ -280,6 +281,7 @@ fn rank(sort: Sort, p: &TopProcess) -> f64 {
         Sort::Memory => p.avg_memory_mb,
         Sort::Peak => p.peak_memory_mb,
         Sort::Runqueue => p.runqueue_seconds,
+        Sort::Io => counted(columns::sum(p.disk_read_bytes, p.disk_written_bytes)),
         Sort::Faults => counted(columns::sum(p.minor_faults, p.major_faults)),
         Sort::Switches => counted(columns::sum(p.voluntary_switches, p.involuntary_switches)),
     };

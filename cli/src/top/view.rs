@@ -39,7 +39,7 @@ const HELP: [&str; 16] = [
     "m              sort by memory, mean over the interval",
     "p              sort by peak memory",
     "r              sort by time spent waiting for a CPU",
-    "f, s           sort by page faults, by context switches",
+    "d, f, s        sort by disk, by page faults, by context switches",
     "g              one row per process, or per command",
     "e              processes that ended (†) first",
     "/              filter by name; Enter keeps it, Esc drops it",

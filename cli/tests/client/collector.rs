@@ -198,6 +198,8 @@ fn exit(number: u32) -> ExitedProcess {
         peak_rss_bytes: Some(4096),
         exit_code: Some(0),
         exit_signal: if number == 2 { Some(9) } else { None },
+        source: if number == 2 { "proc" } else { "ebpf" }.to_owned(),
+        disk_read_bytes: Some(0),
         ..ExitedProcess::default()
     }
 }
@@ -338,6 +340,14 @@ impl QueryService for Memory {
             interrupts_in_tasks: true,
             residual_ns: -10_000_000,
             residual_percent: -0.05,
+            kernel_ppm: Some(650.0),
+            kernel_budget_ppm: Some(1_000),
+            programs: vec![AuditProgram {
+                name: HOSTILE.to_owned(),
+                runs: 100,
+                run_ns: 20_000,
+            }],
+            agent_cpu_time_ns: Some(103_000_000),
             lost_events: 3,
             snapshots: 10,
             losses: vec![CoverageLoss {

@@ -219,6 +219,32 @@ fn json_is_exact() {
         (&audit["rows"][0]["residual_ns"], &audit["rows"][0]["irq_ns"]),
         (&(-10_000_000).into(), &Value::Null)
     );
+    let cost = &audit["rows"][0];
+    assert_eq!(
+        (
+            &cost["kernel_percent"],
+            &cost["kernel_budget_ppm"],
+            &cost["attach_ns"]
+        ),
+        (&0.065.into(), &1_000.into(), &Value::Null)
+    );
+    assert_eq!(cost["programs"][0]["name"], HOSTILE);
+    assert_eq!(
+        (&exits["exits"][0]["source"], &exits["exits"][1]["source"]),
+        (&"ebpf".into(), &"proc".into())
+    );
+    assert_eq!(
+        (
+            &exits["exits"][0]["disk_read_bytes"],
+            &exits["exits"][0]["disk_written_bytes"]
+        ),
+        (&0.into(), &Value::Null),
+        "nothing read is not the same as not known"
+    );
+    assert_eq!(
+        (&top["processes"][0]["source"], &top["processes"][0]["state"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[test]
@@ -232,7 +258,13 @@ fn csv_has_a_named_cell_for_everything_and_no_formula() {
     );
     assert_eq!(top[1]["name"], "'=evil\\x1b[2J\\x07\\x0a\\u{202e}\\x9b\",");
     assert_eq!(top[2]["rss_bytes"], "");
-    assert_eq!(csv(&collector, ALL[5])[0]["residual_ns"], "-10000000");
+    let audit = &csv(&collector, ALL[5])[0];
+    assert_eq!(audit["residual_ns"], "-10000000");
+    assert_eq!(
+        (audit["kernel_ppm"].as_str(), audit["agent_max_drain_ns"].as_str()),
+        ("650", "")
+    );
+    assert!(audit["programs"].ends_with("=100=20000"), "{}", audit["programs"]);
     assert_eq!(csv(&collector, ALL[4])[0]["coverage_share"], "0.95");
     assert_eq!(csv(&collector, ALL[2])[0]["total_avg_num_procs"], "2");
 }
