@@ -42,7 +42,6 @@ pub(crate) fn run(arguments: &[&str]) -> Option<Result<()>> {
         ["switch-storm", milliseconds] => switch_storm(milliseconds),
         ["thread-swarm", count, microseconds] => thread_swarm(count, microseconds),
         ["exec-chain", count, milliseconds] => exec_chain(count, milliseconds),
-        ["same-number", number, count, microseconds] => same_number(number, count, microseconds),
         ["numbered", number, milliseconds] => numbered(number, milliseconds),
         ["touch-together", mib, threads] => touch_together(mib, threads),
         ["touch-and-end", mib] => touch_and_end(mib),
@@ -295,22 +294,6 @@ fn child_with_number(number: libc::pid_t) -> Result<libc::pid_t> {
     Ok(libc::pid_t::try_from(pid)?)
 }
 
-/// Lives one after another that all have the same number; each burns a little and ends with code 7.
-fn same_number(number: &str, count: &str, microseconds: &str) -> Result<()> {
-    let number = number.parse()?;
-    let time = Duration::from_micros(microseconds.parse()?);
-    for _life in 0..count.parse::<u32>()? {
-        let pid = child_with_number(number)?;
-        if pid == 0 {
-            spin(time);
-            // SAFETY: ends the child alone.
-            unsafe { libc::_exit(7) }
-        }
-        reap(pid)?;
-    }
-    say("lives", count.parse()?)
-}
-
 /// One child with a number of our choice burns, and we say what it used.
 fn numbered(number: &str, milliseconds: &str) -> Result<()> {
     let time = Duration::from_millis(milliseconds.parse()?);
@@ -369,6 +352,8 @@ fn touch_and_end(mib: &str) -> Result<()> {
 /// Becomes a small program after it was a large one.
 fn touch_then_exec(mib: &str) -> Result<()> {
     let memory = touch_pages(mib.parse::<usize>()? << 20)?;
+    say("touched", 1)?;
+    wait_for_a_line()?;
     let error = Command::new("/proc/self/exe").args(["pause", "after"]).exec();
     drop(memory);
     Err(error).context("execve")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_kernel::{alone, wait_until};
+use procscope_tests_kernel::{alone, report, wait_until};
 
 /// The agent's binary beside this test.
 fn agent() -> Result<PathBuf> {
@@ -173,4 +173,51 @@ fn a_wrong_key_or_interval_is_wrong_usage() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the kernel keeps for the maps, and what reading its types took, count against the agent's control group.
+#[test]
+fn the_agent_fits_into_the_memory_that_its_unit_grants() -> Result<()> {
+    let _alone = alone();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = fs::read_to_string(folder.join("../../deploy/systemd/procscope-agent.service"))?;
+    let granted = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("MemoryMax=")?.strip_suffix('M'))
+        .context("MemoryMax=…M in the agent's unit")?;
+    let granted = granted.parse::<u64>()? << 20;
+    let (group, limit, peak) = [
+        (
+            "/sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.max_usage_in_bytes",
+        ),
+        ("/sys/fs/cgroup", "memory.max", "memory.peak"),
+    ]
+    .into_iter()
+    .find_map(|(root, limit, peak)| {
+        let folder = PathBuf::from(root).join(format!("procscope-memory-{}", std::process::id()));
+        let made = PathBuf::from(root).join("cgroup.procs").exists() && fs::create_dir(&folder).is_ok();
+        made.then_some((folder, limit, peak))
+    })
+    .context("no control group for memory can be made here")?;
+    fs::write(group.join(limit), granted.to_string())?;
+    let output = run(&format!(
+        "echo $$ > {}/cgroup.procs && exec AGENT sample --interval 100ms --count 20",
+        group.display()
+    ))?;
+    let used = fs::read_to_string(group.join(peak))?.trim().parse::<u64>()?;
+    fs::remove_dir(&group)?;
+    ensure!(
+        output.status.success(),
+        "{:?}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    report::figure(
+        "memory of the agent's control group, maps and start included",
+        "the group's own peak",
+        &format!("{} MiB", used >> 20),
+        &format!("{} MiB, the limit in its unit", granted >> 20),
+    )
 }
