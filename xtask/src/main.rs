@@ -62,6 +62,8 @@ enum Command {
     Test(suites::TestArgs),
     /// Measure speed, print figures, and hold them against their bounds
     Bench(bench::BenchArgs),
+    /// Run the tests that measure, and write what they find into docs/accuracy.md
+    Accuracy,
     /// Everything that reads the code without running it
     Lint,
     /// The house rules that a compiler does not check; a part of `lint`
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&place, &args),
         Command::Test(args) => suites::run(&place, &args),
         Command::Bench(args) => bench::run(&place, &args),
+        Command::Accuracy => accuracy(&place),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });
@@ -106,6 +109,23 @@ fn main() -> ExitCode {
             ExitCode::from(code(&error))
         }
     }
+}
+
+/// Builds what the tests run, and leaves the rest to the program that knows the tests.
+fn accuracy(place: &Place) -> anyhow::Result<()> {
+    run::build(place, false)?;
+    let program = [
+        "--package",
+        "procscope-tests-kernel",
+        "--bin",
+        "procscope-accuracy",
+    ];
+    shell::run(
+        shell::cargo()
+            .args(["run", "--locked", "--quiet"])
+            .args(program)
+            .current_dir(&place.root),
+    )
 }
 
 /// 2 for wrong usage, 1 for all else.

@@ -39,7 +39,7 @@ fn run() -> Result<()> {
     let mut tables = heading()?;
     for (test, title) in SECTIONS {
         drop(fs::remove_file(&figures));
-        let status = Command::new(env!("CARGO"))
+        let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["test", "--package", env!("CARGO_PKG_NAME"), "--test", test])
             .args(["--", "--test-threads", "1", "--nocapture"])
             .env(FIGURES, &figures)
