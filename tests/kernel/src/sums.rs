@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result, ensure};
 use procscope_proto::v1;
 
-use crate::{cpu_of_all_threads_ns, hidden_processes};
+use crate::{cpu_of_all_threads_ns, hidden_processes, or_guest};
 
 /// What an interval may show beyond its length: the walk reaches a process a little after the instant that the
 /// interval is measured to, and a tick may lie between what a task had used and what was accounted.
 const SLACK_NS: u64 = 30_000_000;
+/// The same where the host lends a guest its CPUs by turns.
+const GUEST_SLACK_NS: u64 = 500_000_000;
 
 /// Sums over all snapshots so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,8 +79,9 @@ impl Ledger {
         let drain_ns = snapshot.agent_cost.as_ref().map_or(0, |cost| cost.drain_ns);
         self.sums.add(snapshot, audit);
         // Use of a thread whose end was lost is found some walks later, and shows then.
+        let slack_ns = or_guest(SLACK_NS, GUEST_SLACK_NS);
         let most = if self.sums.lost_events == 0 {
-            (snapshot.interval_ns + drain_ns + SLACK_NS) * u64::from(audit.cpus.max(1))
+            (snapshot.interval_ns + drain_ns + slack_ns) * u64::from(audit.cpus.max(1))
         } else {
             u64::MAX
         };

@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_kernel::{Program, Watch, alone, within};
+use procscope_tests_kernel::{Program, Watch, alone, or_guest, within};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
 
@@ -132,10 +132,10 @@ fn a_zombie_is_told_once_when_it_ends() -> Result<()> {
 
 #[test]
 fn a_number_that_is_used_again_is_another_process() -> Result<()> {
-    const RUNS: usize = 700;
+    let runs = or_guest(700, 100);
     let _alone = alone();
     let mut watch = Watch::start()?;
-    let mut program = Program::start(LOAD, &format!("reuse {RUNS} /bin/true"))?;
+    let mut program = Program::start(LOAD, &format!("reuse {runs} /bin/true"))?;
     let parent = program.pid();
     watch.until("it has ended", 60, |watch| {
         watch.exits().any(|exit| exit.pid == parent)
@@ -145,7 +145,7 @@ fn a_number_that_is_used_again_is_another_process() -> Result<()> {
     let told: Vec<_> = watch.exits().filter(|exit| exit.pid == pid).collect();
     let ids: std::collections::HashSet<_> = told.iter().map(|exit| &exit.process_id).collect();
     ensure!(
-        told.len() == RUNS && ids.len() == RUNS,
+        told.len() == runs && ids.len() == runs,
         "{} exits, {} identities",
         told.len(),
         ids.len()
