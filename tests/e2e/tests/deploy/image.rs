@@ -57,23 +57,14 @@ fn image() -> Arc<Image> {
     image
 }
 
-/// Compiles the static agent without optimisation: two thirds of the time, and no link-time optimisation
-/// whenever a line has changed. The image's truth does not depend on it.
-const UNOPTIMISED: [&str; 4] = [
-    "--config=profile.dev.opt-level=0",
-    "--config=profile.dev.debug=false",
-    "--config=profile.dev.package.'*'.opt-level=0",
-    "--config=profile.dev.package.'*'.debug=false",
-];
-
-/// The folder of the static agent.
+/// The folder of the static agent, compiled as the suite `guests` does.
 fn static_build() -> PathBuf {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let folder = root().join("target/static");
     run(Command::new(env!("CARGO"))
         .current_dir(root())
         .args(["build", "--quiet", "--package", "procscope-agent"])
-        .args(UNOPTIMISED)
+        .args(["--config", "tests/static.toml"])
         .args(["--target", &target, "--target-dir"])
         .arg(&folder)
         .env("RUSTFLAGS", "-C target-feature=+crt-static"));
