@@ -4,6 +4,7 @@
 mod apt;
 mod ebpf;
 mod engine;
+mod guests;
 mod tools;
 
 use std::{
@@ -59,6 +60,7 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
         // These take minutes, and nobody who only builds and runs has to wait for them.
         let _alone = lock(&place.cache, "tools.lock")?;
         tools::set_up(place)?;
+        guests::set_up(place)?;
     }
     Ok(Ready { library })
 }

@@ -41,12 +41,15 @@ pub(crate) enum Name {
     E2e,
     /// Manifests, units, images and dashboards, by the tools that read them
     Deploy,
+    /// The core of the suite kernel on Linux 6.1 and 6.12, in emulated machines
+    Guests,
 }
 
 impl Name {
     /// Minutes that it may take on two cores, with everything compiled.
     fn budget(self) -> u64 {
         match self {
+            Self::Guests => 3,
             Self::Unit | Self::Deploy => 4,
             Self::E2e => 6,
             Self::Lint | Self::Kernel => 8,
@@ -60,6 +63,7 @@ impl Name {
             Self::Kernel => "kernel",
             Self::E2e => "e2e",
             Self::Deploy => "deploy",
+            Self::Guests => "guests",
         }
     }
 
@@ -69,6 +73,7 @@ impl Name {
             Self::Lint | Self::Unit => return false,
             Self::Kernel => "tests/kernel",
             Self::E2e | Self::Deploy => "tests/e2e",
+            Self::Guests => "tests/guests",
         };
         program.package == Path::new(package) && (program.target == "deploy") == (self == Self::Deploy)
     }
@@ -150,6 +155,17 @@ fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Res
     for mut command in commands {
         let ran = runner.run(&mut command, deadline)?;
         ensure!(ran.succeeded, "`{}` failed", shell::words(&command));
+    }
+    if wanted.contains(&Name::Guests) {
+        for program in programs::list(&place.root)?
+            .iter()
+            .filter(|program| program.is_guests())
+        {
+            // What runs in the guests is compiled once more, as static programs.
+            let mut command = program.command(&place.root);
+            let ran = runner.run(command.arg("--no-run"), deadline)?;
+            ensure!(ran.succeeded, "`{}` failed", shell::words(&command));
+        }
     }
     Ok(Counts::default())
 }
@@ -286,6 +302,7 @@ mod tests {
         assert_eq!(suites("engine", "lifecycle"), Vec::<&str>::new());
         assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
         assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
+        assert_eq!(suites("tests/guests", "guests"), ["guests"]);
     }
 
     #[test]

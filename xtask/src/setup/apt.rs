@@ -1,6 +1,6 @@
 //! Debian packages: which are there, and installing the others, or telling a person how.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -95,12 +95,60 @@ fn is_known(package: &str) -> bool {
 
 /// Reads the lists of packages anew. A list that cannot be read is no failure: others may have what we need, and
 /// installing says so if not.
-fn update() {
+pub(super) fn update() {
     eprintln!("reading the lists of Debian packages");
     if let Err(error) = run(Command::new("apt-get").args(["update", "-q", "-q", "-oDPkg::Lock::Timeout=300"]))
     {
         eprintln!("xtask: {error:#}; going on with the lists that are here");
     }
+}
+
+/// Names of packages that begin with `beginning`, of those that can be had here.
+pub(super) fn names(beginning: &str) -> Result<Vec<String>> {
+    let said = output(Command::new("apt-cache").args(["pkgnames", beginning]))?;
+    Ok(said.lines().map(str::to_owned).collect())
+}
+
+/// The packages that installing `package` would bring, itself included. Nothing is installed.
+pub(super) fn with_missing_dependencies(package: &str) -> Result<Vec<String>> {
+    let mut simulate = Command::new(INSTALL[0]);
+    simulate.args(["install", "--simulate", "--no-install-recommends", package]);
+    Ok(output(&mut simulate)?
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Downloads packages and lays out what is in them below `folder`. This needs no root and installs nothing: a
+/// machine that has a package in another version keeps it.
+pub(super) fn unpack(packages: &[String], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let archives = folder.join("archives");
+    fs::create_dir_all(&archives).with_context(|| format!("create {}", archives.display()))?;
+    retry(&format!("downloading {}", packages.join(" ")), || {
+        let mut download = Command::new(INSTALL[0]);
+        download
+            .args([
+                "download",
+                "-q",
+                "-q",
+                "-oAcquire::Retries=2",
+                "-oAPT::Sandbox::User=root",
+            ])
+            .args(packages)
+            .current_dir(&archives);
+        output(&mut download).map(drop).inspect_err(|_error| update())
+    })?;
+    for archive in fs::read_dir(&archives).with_context(|| format!("list {}", archives.display()))? {
+        output(
+            Command::new("dpkg-deb")
+                .arg("--extract")
+                .arg(archive?.path())
+                .arg(folder),
+        )?;
+    }
+    fs::remove_dir_all(&archives).with_context(|| format!("remove {}", archives.display()))
 }
 
 /// The major version of LLVM that a package brings with it, as its dependencies say.

@@ -105,6 +105,11 @@ impl Program {
         }
     }
 
+    /// Whether it starts the guests of the suite of that name.
+    pub(super) fn is_guests(&self) -> bool {
+        self.package == Path::new("tests/guests") && self.target == "guests"
+    }
+
     /// Runs it as cargo would.
     pub(super) fn command(&self, root: &Path) -> Command {
         let folder = root.join(&self.package);
