@@ -66,3 +66,28 @@ async fn every_column_tells_its_meaning() {
     let silent = "SELECT count() FROM system.columns WHERE database = 'procscope' AND comment = ''";
     assert_eq!(engine.number(silent).await, 0);
 }
+
+#[tokio::test]
+async fn a_migration_that_was_applied_and_not_noted_may_come_again_and_keeps_what_is_there() {
+    let engine = Engine::start();
+    let store = engine.store();
+    store.migrate(0).await.unwrap();
+    // A row from before the columns of 0008, and a collector that ended before it noted what it had applied.
+    engine
+        .execute("INSERT INTO process_samples (host, time, name) VALUES ('h', '2026-11-22 05:00:00', 'a')")
+        .await;
+    engine
+        .execute("DELETE FROM schema_migrations WHERE number >= 8 SETTINGS lightweight_deletes_sync = 2")
+        .await;
+    assert_eq!(
+        store.migrate(0).await.unwrap(),
+        [
+            "0008_process_samples_more.sql",
+            "0009_process_exits_more.sql",
+            "0010_host_samples_cost.sql"
+        ]
+    );
+    store.check_columns().await.unwrap();
+    let row = "SELECT (name, read_bytes_delta, cgroup_id, runqueue_wait_counts, state) FROM process_samples";
+    assert_eq!(engine.text(row).await, "('a',NULL,NULL,[],'')");
+}
