@@ -78,10 +78,10 @@ fn fill(store: &Store) {
     let start = start();
     store.write(&format!(
         "INSERT INTO host_samples (agent_id, epoch, seq, host, boot_id, time, interval_ns, source, samples, cpus,
-            wall_ns, residual_ns, lost_events)
+            wall_ns, residual_ns, lost_events, kernel_ppm)
         SELECT toUUID('00000000-0000-0000-0000-000000000001'), 1, number, 'it\\'s', generateUUIDv4(),
             fromUnixTimestamp64Milli(toInt64(({start} + number) * 1000 + 500)), 1000000000, 'ebpf', 3, 2,
-            2000000000, 2000000, 0
+            2000000000, 2000000, 0, if(number % 2 = 0, 300, 500)
         FROM numbers(600) WHERE number NOT BETWEEN {} AND {}",
         SILENT.start,
         SILENT.end - 1
@@ -188,6 +188,7 @@ fn every_query_of_the_dashboard_answers_on_the_engine() {
     assert_eq!(cell("Hosts"), "1");
     assert!(cell("Coverage").starts_with("0.8333"), "500 s of 600 s");
     assert_eq!(cell("CPU time not explained"), "0.001");
+    assert_eq!(cell("Cost of measuring"), "0.0004");
     assert_eq!(cell("Lost"), "0");
 
     let commands = answer(&store, &dashboard, "Top commands");
