@@ -42,7 +42,7 @@ impl Tasks {
                 &threads.to_string(),
                 &active.to_string(),
             ])
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .context("start the parent of sleeping tasks")?;
@@ -69,7 +69,7 @@ impl Drop for Tasks {
     }
 }
 
-/// Is the parent: makes the processes, says so, and stays until its input ends.
+/// Is the parent: makes the processes, says so, and stays until it is ended.
 ///
 /// # Errors
 /// When the machine does not give so many.
