@@ -118,7 +118,11 @@ impl Fold {
     /// A process became another program.
     pub fn exec(&mut self, event: &ExecEvent) {
         if event.old_tid != event.process.tgid {
-            self.take_over_leader(event);
+            let process = self.processes.get_mut(&event.process);
+            let taken_over = process.and_then(|process| process.taken_over.take());
+            if taken_over != Some(event.old_tid) {
+                self.take_over_leader(event.process, event.old_tid);
+            }
         }
         let Some(process) = self.process(event.process) else {
             return;
@@ -153,21 +157,19 @@ impl Fold {
     }
 
     /// A thread that is not the first called execve(2): it goes on under the first one's number and start.
-    fn take_over_leader(&mut self, event: &ExecEvent) {
+    fn take_over_leader(&mut self, process: ProcessKey, old_tid: u32) {
         let leader = ThreadKey {
-            tid: event.process.tgid,
-            start_boottime_ns: event.process.start_boottime_ns,
+            tid: process.tgid,
+            start_boottime_ns: process.start_boottime_ns,
         };
         let gone = ThreadKey {
-            tid: event.old_tid,
-            start_boottime_ns: event.process.start_boottime_ns,
+            tid: old_tid,
+            start_boottime_ns: process.start_boottime_ns,
         };
         let caller = self
             .threads
             .iter()
-            .find(|(key, thread)| {
-                key.tid == event.old_tid && thread.process == event.process && **key != gone
-            })
+            .find(|(key, thread)| key.tid == old_tid && thread.process == process && **key != gone)
             .map(|(key, _)| *key);
         let old_leader = self.threads.remove(&leader);
         if let Some(thread) = caller.and_then(|caller| self.threads.remove(&caller)) {
@@ -175,6 +177,21 @@ impl Fold {
         }
         if let Some(thread) = old_leader {
             self.threads.insert(gone, thread);
+        }
+    }
+
+    /// The first thread of a process is told of under another number before the exec that gave it that one: its
+    /// last instructions may come after the swap.
+    fn meet_old_leader(&mut self, key: ThreadKey, process: ProcessKey) {
+        if key.tid == process.tgid
+            || key.start_boottime_ns != process.start_boottime_ns
+            || self.threads.contains_key(&key)
+        {
+            return;
+        }
+        self.take_over_leader(process, key.tid);
+        if let Some(process) = self.processes.get_mut(&process) {
+            process.taken_over = Some(key.tid);
         }
     }
 
@@ -211,6 +228,7 @@ impl Fold {
             tid: event.tid,
             start_boottime_ns: event.start_boottime_ns,
         };
+        self.meet_old_leader(key, event.process);
         let past = event.start_boottime_ns < self.attached_boottime_ns && !self.threads.contains_key(&key);
         if past
             && self
@@ -247,6 +265,7 @@ impl Fold {
             tid: task.tid,
             start_boottime_ns: task.start_boottime_ns,
         };
+        self.meet_old_leader(key, task.process);
         let is_leader = task.tid == task.process.tgid;
         let seeding = !self.seeded;
         self.advance(key, task.process, task.totals, seeding);

@@ -161,6 +161,8 @@ pub(super) struct Process {
     pub(super) touched: u64,
     /// It was there before us: its marks may be older than the interval.
     pub(super) before_us: bool,
+    /// The thread whose number the first one was found to have, before the exec that tells why.
+    pub(super) taken_over: Option<u32>,
     /// It had ended before us: no exit will be told.
     pub(super) ended_before_us: bool,
 }

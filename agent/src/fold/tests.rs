@@ -297,6 +297,35 @@ fn an_exec_from_another_thread_goes_on_under_the_first_ones_number() {
 }
 
 #[test]
+fn an_old_leader_that_ends_under_its_new_number_before_the_exec_is_told_counts_once() {
+    let mut fold = seeded(&[]);
+    let worker = |cpu_time_ns| task(key(10), 11, ATTACHED + 20, cpu(cpu_time_ns));
+    interval(&mut fold, &[leader(key(10), 450), worker(20)]);
+    fold.thread_end(&end(key(10), 11, key(10).start_boottime_ns, 455), 0);
+    fold.exec(&exec(key(10), 11));
+    let folded = interval(&mut fold, &[leader(key(10), 30)]);
+    assert_eq!(of(&folded, key(10)), Some((485, 15, false)));
+    assert_eq!(folded.torn_reads, 0);
+    fold.exit(&exit(key(10), 0));
+    fold.thread_end(&leader_end(key(10), 100), 0);
+    assert_eq!(of(&interval(&mut fold, &[]), key(10)), Some((555, 70, true)));
+}
+
+#[test]
+fn an_old_leader_that_a_walk_finds_under_its_new_number_counts_once() {
+    let mut fold = seeded(&[]);
+    let worker = task(key(10), 11, ATTACHED + 20, cpu(20));
+    interval(&mut fold, &[leader(key(10), 450), worker]);
+    let old_leader = task(key(10), 11, key(10).start_boottime_ns, cpu(455));
+    let folded = interval(&mut fold, &[leader(key(10), 30), old_leader]);
+    assert_eq!(of(&folded, key(10)), Some((475, 5, false)));
+    fold.thread_end(&end(key(10), 11, key(10).start_boottime_ns, 456), 0);
+    fold.exec(&exec(key(10), 11));
+    let folded = interval(&mut fold, &[leader(key(10), 40)]);
+    assert_eq!(of(&folded, key(10)), Some((496, 21, false)));
+}
+
+#[test]
 fn the_end_of_a_thread_that_nobody_told_is_healed_from_its_slot_and_counted() {
     let mut fold = seeded(&[]);
     let worker = task(key(10), 11, 2_000, cpu(50));
