@@ -5,10 +5,12 @@
 
 #![no_std]
 
+mod cost;
 mod drops;
 mod process;
 mod slots;
 
+pub use cost::{COST_TIMED_EVERY, CostSlot, PROGRAMS, Program};
 pub use drops::{DROP_REASONS, DropReason};
 pub use process::{
     ARGUMENTS_LEN, CGROUP_NAME_LEN, COMM_LEN, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END,
@@ -16,7 +18,10 @@ pub use process::{
     TASK_FROM_PROC, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
     ThreadTotals,
 };
-pub use slots::{CpuSlot, EPOCH_INDEX, THREAD_SLOTS, ThreadSlot, thread_slot_index};
+pub use slots::{
+    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER, OverflowSlot,
+    THREAD_SLOTS, ThreadSlot, thread_slot_index,
+};
 
 /// A type that crosses the kernel boundary as bytes.
 ///

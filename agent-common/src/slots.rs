@@ -1,14 +1,37 @@
 //! Memory that programs in the kernel write and the agent reads while it is written: one slot a thread, one a
 //! CPU. Each `u64` means something alone.
 
-use crate::KernelRecord;
+use crate::{KernelRecord, ThreadTotals};
 
 /// Thread slots: a power of two. A thread has the slot of its tid modulo this number, so with a `pid_max` up to
 /// this number no two threads share one; above it collisions are counted.
 pub const THREAD_SLOTS: u32 = 32_768;
 
-/// The only index of the map `EPOCH`.
-pub const EPOCH_INDEX: u32 = 0;
+/// Index into the map `CONTROL`, by which the agent tells the programs something: the drain epoch.
+pub const CONTROL_EPOCH: u32 = 0;
+/// Index into `CONTROL`: 1 once the hot programs are detached, and ends of threads are told when they are freed.
+pub const CONTROL_QUIET: u32 = 1;
+/// Entries of `CONTROL`.
+pub const CONTROL_LEN: u32 = 2;
+
+/// Control groups whose threads' lost ends are summed apart; those of others are summed under `OVERFLOW_OTHER`.
+pub const OVERFLOW_GROUPS: u32 = 1024;
+/// The key of all other control groups in the map `OVERFLOW`: no group has this id.
+pub const OVERFLOW_OTHER: u64 = 0;
+
+/// Sums over threads whose end found no room and that no walk had found. Every figure only rises.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OverflowSlot {
+    /// What they used over their whole lives.
+    pub totals: ThreadTotals,
+    /// How many they are.
+    pub threads: u64,
+}
+
+const _: () = assert!(size_of::<OverflowSlot>() == 16 * 8, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for OverflowSlot {}
 
 /// The slot of a thread.
 #[must_use]
@@ -36,7 +59,9 @@ pub struct ThreadSlot {
     /// The epochs, truncated, in which they were seen.
     pub peak_epoch: [u32; 2],
     /// 1 once the thread has left its CPU for the last time.
-    pub ended: u64,
+    pub ended: u32,
+    /// 1 once a walk has found the thread: the agent knows it.
+    pub walked: u32,
 }
 
 const _: () = assert!(

@@ -12,7 +12,7 @@ use procscope_agent_common::{
 use crate::{
     idle,
     lifecycle::submit,
-    maps::{EVENTS, SLOTS, count_drop},
+    maps::{EVENTS, SLOTS, add_to_overflow, count_drop, is_quiet},
     task::Task,
 };
 
@@ -24,7 +24,8 @@ pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
         return;
     }
     let dead = previous_state & TASK_DEAD_BIT != 0;
-    if let Some(slot) = slot_of(previous) {
+    let slot = slot_of(previous);
+    if let Some(slot) = slot {
         // SAFETY: only the CPU that switches this thread out writes its slot, interrupts off. Another thread
         // with the same slot may write on another CPU: its identity then differs, and that was counted.
         unsafe { write_volatile(&raw mut (*slot).cpu_time_ns, previous.cpu_time_ns()) };
@@ -36,7 +37,7 @@ pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
         }
     }
     if dead {
-        send_thread_end(previous);
+        send_thread_end(previous, slot);
     }
     if next.tid() == 0 {
         idle::begin(previous, next);
@@ -68,6 +69,7 @@ pub(crate) fn slot_of(task: Task) -> Option<*mut ThreadSlot> {
         write_volatile(&raw mut (*slot).runqueue_ns, 0);
         write_volatile(&raw mut (*slot).peak_epoch, [0; 2]);
         write_volatile(&raw mut (*slot).ended, 0);
+        write_volatile(&raw mut (*slot).walked, 0);
         write_volatile(&raw mut (*slot).start_boottime_ns, start_boottime_ns);
         write_volatile(&raw mut (*slot).tgid, task.tgid());
         write_volatile(&raw mut (*slot).tid, tid);
@@ -75,11 +77,63 @@ pub(crate) fn slot_of(task: Task) -> Option<*mut ThreadSlot> {
     Some(slot)
 }
 
-/// The totals of a thread that never runs again.
+/// `task` is freed: the last that is heard of it. Only in quiet mode nobody has told its end before.
 #[inline(always)]
-fn send_thread_end(task: Task) {
+pub(crate) fn on_free(task: Task) {
+    if !is_quiet() {
+        return;
+    }
+    let slot = slot_of(task);
+    if let Some(slot) = slot {
+        // SAFETY: the thread runs nowhere any more, so nobody else writes its slot.
+        let told = unsafe { read_volatile(&raw const (*slot).ended) };
+        if told != 0 {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe {
+            write_volatile(&raw mut (*slot).cpu_time_ns, task.cpu_time_ns());
+            write_volatile(&raw mut (*slot).runqueue_ns, task.runqueue_ns());
+            write_volatile(&raw mut (*slot).ended, 1);
+        }
+    }
+    send_thread_end(task, slot);
+}
+
+/// A walk found `task`: what becomes of it is the agent's business now.
+#[inline(always)]
+pub(crate) fn mark_walked(task: Task) {
+    let Some(slot) = SLOTS.get_ptr_mut(thread_slot_index(task.tid())) else {
+        return;
+    };
+    // SAFETY: a slot of the map; words are read one at a time while others may write them.
+    let (owner, ended) = unsafe {
+        (
+            read_volatile(&raw const (*slot).tid),
+            read_volatile(&raw const (*slot).ended),
+        )
+    };
+    // A slot that another living thread has is left to it.
+    if owner != 0 && owner != task.tid() && ended == 0 {
+        return;
+    }
+    if let Some(slot) = slot_of(task) {
+        // SAFETY: one aligned word that only rises for this thread.
+        unsafe { write_volatile(&raw mut (*slot).walked, 1) };
+    }
+}
+
+/// The totals of a thread that never runs again. Without room for them the agent heals what it knows from the
+/// slot; what it does not know is summed.
+#[inline(always)]
+fn send_thread_end(task: Task, slot: Option<*mut ThreadSlot>) {
     let Some(mut event) = EVENTS.reserve::<ThreadEndEvent>(0) else {
         count_drop(DropReason::RingFull);
+        // SAFETY: one aligned word.
+        let walked = slot.is_some_and(|slot| unsafe { read_volatile(&raw const (*slot).walked) } != 0);
+        if !walked {
+            add_to_overflow(task.cgroup_id(), task.totals());
+        }
         return;
     };
     event.write(ThreadEndEvent {

@@ -2,12 +2,15 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use procscope_agent_common::{CpuSlot, DROP_REASONS, DropReason, EPOCH_INDEX, THREAD_SLOTS, ThreadSlot};
+use procscope_agent_common::{
+    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CpuSlot, DROP_REASONS, DropReason, OVERFLOW_GROUPS,
+    OVERFLOW_OTHER, OverflowSlot, THREAD_SLOTS, ThreadSlot, ThreadTotals,
+};
 
 /// User space reads the memory of such a map without a system call.
-const BPF_F_MMAPABLE: u32 = 1 << 10;
+pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// Bytes of events that can wait between two drains: at 1 KiB a short-lived process, 4,000 of them.
 const EVENTS_BYTES: u32 = 4 << 20;
@@ -20,9 +23,14 @@ pub(crate) static SLOTS: Array<ThreadSlot> = Array::with_max_entries(THREAD_SLOT
 #[map]
 pub(crate) static CPUS: Array<CpuSlot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One number: the drain epoch, written by the agent. Peaks belong to the epoch in which they were seen.
+/// What the agent tells: the drain epoch (peaks belong to the epoch in which they were seen), and the mode.
 #[map]
-pub(crate) static EPOCH: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_LEN, BPF_F_MMAPABLE);
+
+/// Threads whose end found no room and that no walk had found, by control group. When it is full their sums go to
+/// `OVERFLOW_OTHER`, which the agent makes at start.
+#[map]
+static OVERFLOW: PerCpuHashMap<u64, OverflowSlot> = PerCpuHashMap::with_max_entries(OVERFLOW_GROUPS + 1, 0);
 
 /// Events of lives. When it is full an event is dropped and counted.
 #[map]
@@ -49,8 +57,38 @@ pub(crate) fn count_drop(reason: DropReason) -> u64 {
 /// The present drain epoch.
 #[inline(always)]
 pub(crate) fn epoch() -> u64 {
+    control(CONTROL_EPOCH)
+}
+
+/// Whether ends of threads are told when they are freed.
+#[inline(always)]
+pub(crate) fn is_quiet() -> bool {
+    control(CONTROL_QUIET) != 0
+}
+
+#[inline(always)]
+fn control(index: u32) -> u64 {
     // SAFETY: one aligned u64 that the agent replaces as a whole.
-    EPOCH
-        .get_ptr(EPOCH_INDEX)
-        .map_or(0, |epoch| unsafe { core::ptr::read_volatile(epoch) })
+    CONTROL
+        .get_ptr(index)
+        .map_or(0, |value| unsafe { core::ptr::read_volatile(value) })
+}
+
+/// Adds a thread that nobody will hear of to the sums of its control group.
+#[inline(always)]
+pub(crate) fn add_to_overflow(cgroup_id: u64, totals: ThreadTotals) {
+    const BPF_NOEXIST: u64 = 1;
+    let slot = OVERFLOW.get_ptr_mut(cgroup_id).or_else(|| {
+        // Full, or made by another CPU in this moment: then it is there.
+        _ = OVERFLOW.insert(cgroup_id, OverflowSlot::default(), BPF_NOEXIST);
+        OVERFLOW.get_ptr_mut(cgroup_id)
+    });
+    let Some(slot) = slot.or_else(|| OVERFLOW.get_ptr_mut(OVERFLOW_OTHER)) else {
+        return;
+    };
+    // SAFETY: this CPU's value; the scheduler's programs do not interrupt each other.
+    unsafe {
+        (*slot).totals = (*slot).totals.combine(totals, u64::wrapping_add);
+        (*slot).threads += 1;
+    }
 }

@@ -5,7 +5,7 @@ use procscope_agent_common::{
     OPEN_FILES_UNKNOWN, ProcessKey, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord, ThreadTotals,
 };
 
-use crate::{percpu, task::Task};
+use crate::{cpu_time::mark_walked, percpu, task::Task};
 
 /// Where a record is put together: it is too large for the stack.
 #[map]
@@ -39,6 +39,7 @@ pub(crate) fn on_task(ctx: *const IterContext) {
         percpu::find_bases();
     }
     let task = Task::from_ptr(task);
+    mark_walked(task);
     let Some(record) = RECORD.get_ptr_mut(0) else {
         return;
     };

@@ -7,7 +7,7 @@ use procscope_startup::{Failure, Result};
 use crate::{
     btf::Btf,
     host,
-    observer::{ObserveError, Observer, Settings, SourceChoice},
+    observer::{Hooks, ObserveError, Observer, Settings, SourceChoice},
     offsets,
     probes::{BTF_PATH, ProbeError, legacy_controller},
     scrub::Cmdline,
@@ -205,6 +205,8 @@ fn programs() -> [Line; 2] {
         interval: Duration::from_secs(1),
         cmdline: Cmdline::Off,
         source: SourceChoice::Ebpf,
+        hooks: Hooks::Auto,
+        kernel_budget_ppm: 1_000_000,
     };
     let observer = Observer::start(settings);
     let hidden = observer

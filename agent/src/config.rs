@@ -13,7 +13,7 @@ use tonic::{
 use crate::{
     host,
     names::escape,
-    observer::{Settings, SourceChoice},
+    observer::{Hooks, Settings, SourceChoice},
     scrub::Cmdline,
 };
 
@@ -65,6 +65,12 @@ pub struct MeasureArgs {
     /// Where figures come from [default: ebpf]
     #[arg(long, value_enum, value_name = "SOURCE", env = "PROCSCOPE_AGENT_SOURCE")]
     pub source: Option<SourceChoice>,
+    /// Which programs run in the kernel [default: auto]
+    #[arg(long, value_enum, value_name = "WHICH", env = "PROCSCOPE_AGENT_HOOKS")]
+    pub hooks: Option<Hooks>,
+    /// Percent of the machine that they may cost with `--hooks auto` [default: 0.5]
+    #[arg(long, value_name = "PERCENT", env = "PROCSCOPE_AGENT_KERNEL_BUDGET")]
+    pub kernel_budget: Option<f64>,
 }
 
 /// Options of `run`.
@@ -122,6 +128,8 @@ pub struct File {
     host: Option<String>,
     cmdline: Option<Cmdline>,
     source: Option<SourceChoice>,
+    hooks: Option<Hooks>,
+    kernel_budget: Option<f64>,
     collector: Option<String>,
     token_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
@@ -188,7 +196,26 @@ pub fn settings(args: &MeasureArgs, file: &File) -> Result<Settings> {
         interval,
         cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
         source: args.source.or(file.source).unwrap_or_default(),
+        hooks: args.hooks.or(file.hooks).unwrap_or_default(),
+        kernel_budget_ppm: budget_ppm(args.kernel_budget.or(file.kernel_budget).unwrap_or(0.5))?,
     })
+}
+
+/// A budget in percent as parts per million.
+fn budget_ppm(percent: f64) -> Result<u64> {
+    if !(0.01..=100.0).contains(&percent) {
+        return Err(Failure::usage(format_args!(
+            "kernel budget {percent} is out of range: choose from 0.01 to 100 percent (--kernel-budget); \
+             --hooks quiet does without the programs on hot paths"
+        )));
+    }
+    #[expect(
+        clippy::as_conversions,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within 100 to 1,000,000"
+    )]
+    Ok((percent * 10_000.0).round() as u64)
 }
 
 /// Everything that `run` needs.
@@ -265,6 +292,8 @@ mod tests {
             host: Some(host.to_owned()),
             cmdline: None,
             source: None,
+            hooks: None,
+            kernel_budget: None,
         };
         settings(&args, &File::default())
     }

@@ -1,21 +1,29 @@
 //! Maps → readings: the one file that reads a map. Slots are mapped memory and cost no system call; events come
 //! out of the ring buffer; the iterator walks what is there now.
 
+mod overflow;
+mod shared;
+
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd},
-    ptr::NonNull,
+    os::fd::{AsRawFd as _, RawFd},
 };
 
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use procscope_agent_common::{
-    CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent, ExitEvent,
-    ForkEvent, KernelRecord, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
+    CONTROL_EPOCH, CONTROL_QUIET, CostSlot, CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK,
+    EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot, PROGRAMS, Program,
+    THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
-use crate::probes::{self, Counts, IDLE_LOOP, ProbeError, Probes, TimeAccounting};
+use crate::{
+    fold::LastWord,
+    probes::{self, Counts, IDLE_LOOP, ProbeError, Probes, TimeAccounting},
+};
+use overflow::Overflow;
+use shared::Shared;
 
 /// Bytes asked of the iterator at a time: what the kernel fills at once, several times over.
 const WALK_BUFFER_LEN: usize = 128 << 10;
@@ -51,6 +59,9 @@ pub enum DrainError {
     /// The walk over all tasks failed.
     #[error("could not walk the tasks of this machine")]
     Walk(#[source] io::Error),
+    /// The hot programs could not be detached.
+    #[error("could not detach the programs on hot paths")]
+    Detach(#[source] ProbeError),
 }
 
 /// What happened to a process or thread.
@@ -80,7 +91,10 @@ pub struct Drain {
     cpus: Shared<CpuSlot>,
     events: RingBuf<MapData>,
     drops: PerCpuArray<MapData, u64>,
-    epoch_map: Array<MapData, u64>,
+    control: Array<MapData, u64>,
+    costs: Shared<CostSlot>,
+    cpu_count: u32,
+    overflow: Overflow,
     epoch: u64,
     walk_buffer: Vec<u8>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -93,16 +107,21 @@ impl Drain {
     /// # Errors
     /// When a map cannot be opened.
     pub fn open(mut probes: Probes, cpus: u32) -> Result<Self, DrainError> {
-        let slots = Shared::map(&mut probes, "SLOTS", THREAD_SLOTS)?;
-        let cpus = Shared::map(&mut probes, "CPUS", cpus)?;
+        let slots = Shared::map(take(&mut probes, "SLOTS")?, "SLOTS", THREAD_SLOTS)?;
+        let costs = Shared::map(take(&mut probes, "COSTS")?, "COSTS", cpus * PROGRAMS)?;
+        let cpu_count = cpus;
+        let cpus = Shared::map(take(&mut probes, "CPUS")?, "CPUS", cpus)?;
         let events = RingBuf::try_from(take(&mut probes, "EVENTS")?).map_err(|source| DrainError::Map {
             map: "EVENTS",
             source,
         })?;
         let drops = PerCpuArray::try_from(take(&mut probes, "DROPS")?)
             .map_err(|source| DrainError::Map { map: "DROPS", source })?;
-        let epoch_map = Array::try_from(take(&mut probes, "EPOCH")?)
-            .map_err(|source| DrainError::Map { map: "EPOCH", source })?;
+        let control = Array::try_from(take(&mut probes, "CONTROL")?).map_err(|source| DrainError::Map {
+            map: "CONTROL",
+            source,
+        })?;
+        let overflow = Overflow::open(take(&mut probes, "OVERFLOW")?)?;
         // Diagnostics of the kernel side are a courtesy: without them the figures are the same.
         let logger = EbpfLogger::init(&mut probes.ebpf)
             .inspect_err(|error| tracing::warn!(%error, "kernel-side log lines are not shown"))
@@ -112,7 +131,10 @@ impl Drain {
             cpus,
             events,
             drops,
-            epoch_map,
+            control,
+            costs,
+            cpu_count,
+            overflow,
             epoch: 1,
             walk_buffer: vec![0; WALK_BUFFER_LEN],
             logger,
@@ -127,7 +149,7 @@ impl Drain {
     /// # Errors
     /// When the kernel has no such tracepoint, or refuses.
     pub fn watch_idle_loop(&mut self) -> Result<(), ProbeError> {
-        self.probes.attach_to(IDLE_LOOP)
+        self.probes.attach_to(IDLE_LOOP).map(|_link| ())
     }
 
     /// What this kernel takes out of task times.
@@ -157,11 +179,73 @@ impl Drain {
     }
 
     fn set_epoch(&mut self, epoch: u64) -> Result<(), DrainError> {
-        self.epoch_map
-            .set(procscope_agent_common::EPOCH_INDEX, epoch, 0)
-            .map_err(|source| DrainError::Map { map: "EPOCH", source })?;
+        self.tell(CONTROL_EPOCH, epoch)?;
         self.epoch = epoch;
         Ok(())
+    }
+
+    fn tell(&mut self, index: u32, value: u64) -> Result<(), DrainError> {
+        self.control
+            .set(index, value, 0)
+            .map_err(|source| DrainError::Map {
+                map: "CONTROL",
+                source,
+            })
+    }
+
+    /// Detaches the programs on hot paths. Ends of threads are told when they are freed from here on. There is no
+    /// way back: attaching may need what the agent has given up since.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be told or refuses.
+    pub fn go_quiet(&mut self) -> Result<(), DrainError> {
+        // First the other way of telling: a thread that ends in between is told once, its slot says so.
+        self.tell(CONTROL_QUIET, 1)?;
+        self.probes.detach_hot().map_err(DrainError::Detach)
+    }
+
+    /// What each program has cost since it was attached, all CPUs together.
+    pub fn costs(&self) -> impl Iterator<Item = (&'static str, CostSlot)> {
+        Program::ALL
+            .into_iter()
+            .map(|(program, name)| (name, self.cost_of(program)))
+    }
+
+    /// What reading the clock twice takes, nanoseconds: it stands in every run that is timed.
+    #[must_use]
+    pub fn clock_ns(&self) -> u64 {
+        let clock = self.cost_of(Program::Clock);
+        clock.timed_ns / clock.timed_runs.max(1)
+    }
+
+    fn cost_of(&self, program: Program) -> CostSlot {
+        let mut sum = CostSlot::default();
+        for cpu in 0..self.cpu_count {
+            #[expect(clippy::as_conversions, reason = "the discriminant is the index")]
+            let slot = self
+                .costs
+                .get(cpu * PROGRAMS + program as u32)
+                .unwrap_or_default();
+            sum.runs = sum.runs.saturating_add(slot.runs);
+            sum.timed_runs = sum.timed_runs.saturating_add(slot.timed_runs);
+            sum.timed_ns = sum.timed_ns.saturating_add(slot.timed_ns);
+        }
+        sum
+    }
+
+    /// What being attached costs a program beside its own time, nanoseconds a run.
+    #[must_use]
+    pub fn attach_ns(&self) -> Option<u64> {
+        self.probes.attach_ns
+    }
+
+    /// Sums over threads whose ends were lost and that no walk had found, by control group, since the programs were
+    /// attached.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn overflow(&self) -> Result<Vec<(u64, OverflowSlot)>, DrainError> {
+        self.overflow.read()
     }
 
     /// Takes the events that are there, in order, and passes kernel-side diagnostics on to the log.
@@ -227,12 +311,15 @@ impl Drain {
         }
     }
 
-    /// What the scheduler last said of a thread whose end was lost: CPU time and run-queue wait in nanoseconds.
+    /// What the scheduler last said of a thread that no walk finds any more.
     #[must_use]
-    pub fn last_word(&self, tid: u32, start_boottime_ns: u64) -> Option<(u64, u64)> {
+    pub fn last_word(&self, tid: u32, start_boottime_ns: u64) -> Option<LastWord> {
         let slot = self.slots.get(thread_slot_index(tid))?;
-        (slot.tid == tid && slot.start_boottime_ns == start_boottime_ns)
-            .then_some((slot.cpu_time_ns, slot.runqueue_ns))
+        (slot.tid == tid && slot.start_boottime_ns == start_boottime_ns).then_some(LastWord {
+            cpu_time_ns: slot.cpu_time_ns,
+            runqueue_ns: slot.runqueue_ns,
+            ended: slot.ended != 0,
+        })
     }
 
     /// Idle time of a CPU, closed at `now_monotonic_ns`.
@@ -288,62 +375,6 @@ fn record<T: KernelRecord>(bytes: &[u8]) -> Option<T> {
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// An array map in this process's memory, read while programs write it.
-struct Shared<T> {
-    start: NonNull<T>,
-    len: u32,
-    bytes: usize,
-    // Keeps the map alive for as long as its memory is read.
-    _map: MapData,
-}
-
-// SAFETY: the memory is only read, and may be read from any thread.
-unsafe impl<T: KernelRecord> Send for Shared<T> {}
-
-impl<T: KernelRecord> Shared<T> {
-    fn map(probes: &mut Probes, name: &'static str, len: u32) -> Result<Self, DrainError> {
-        let Map::Array(map) = take(probes, name)? else {
-            return Err(DrainError::NoMap(name));
-        };
-        let bytes = usize::try_from(len)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(size_of::<T>())
-            .next_multiple_of(4096);
-        let fd: BorrowedFd<'_> = map.fd().as_fd();
-        // SAFETY: a new mapping at an address that the kernel chooses; nothing else uses it.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                rustix::mm::ProtFlags::READ,
-                rustix::mm::MapFlags::SHARED,
-                fd,
-                0,
-            )
-        }
-        .map_err(|error| DrainError::Mmap {
-            map: name,
-            source: error.into(),
-        })?;
-        let start = NonNull::new(start.cast()).ok_or(DrainError::NoMap(name))?;
-        Ok(Self {
-            start,
-            len,
-            bytes,
-            _map: map,
-        })
-    }
-
-    /// A copy of one element; words of it may be of different moments.
-    fn get(&self, index: u32) -> Option<T> {
-        let index = (index < self.len).then(|| usize::try_from(index).ok())??;
-        // SAFETY: within the mapping, which lives as long as `self`, and aligned as the kernel laid it out.
-        let element = unsafe { self.start.add(index) };
-        // SAFETY: as above; any bytes are a value, and the read is volatile because programs write it.
-        Some(unsafe { element.as_ptr().read_volatile() })
-    }
-}
-
 impl Shared<ThreadSlot> {
     /// The greatest resident set that a thread saw in one epoch, in pages; 0: nothing was seen.
     fn peak(&self, tid: u32, start_boottime_ns: u64, epoch: u64) -> u64 {
@@ -358,16 +389,6 @@ impl Shared<ThreadSlot> {
             slot.peak_rss_pages[bank]
         } else {
             0
-        }
-    }
-}
-
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, `bytes` long, and nobody reads it after this.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.bytes) };
-        if let Err(error) = unmapped {
-            tracing::warn!(%error, "could not unmap a map");
         }
     }
 }

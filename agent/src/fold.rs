@@ -24,6 +24,20 @@ pub const PROCESSES_MAX: usize = 1 << 20;
 pub const THREADS_MAX: usize = 1 << 21;
 /// A thread that more walks than this did not find, and whose end nobody told, has ended unseen.
 const WALKS_UNTIL_LOST: u64 = 2;
+/// … and that was not found for so long, in nanoseconds: in quiet mode an end is told when the task is freed, which
+/// the kernel does at its leisure.
+const LOST_AFTER_NS: u64 = 2_000_000_000;
+/// What the scheduler last said of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastWord {
+    /// Its CPU time, nanoseconds.
+    pub cpu_time_ns: u64,
+    /// Its run-queue wait, nanoseconds.
+    pub runqueue_ns: u64,
+    /// It was its last: if nobody has told its end by now, nobody will.
+    pub ended: bool,
+}
+
 /// A thread for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ThreadKey {
@@ -39,8 +53,22 @@ struct Thread {
     walked_cpu_time_ns: u64,
     /// It ran for the last time: `totals` are final.
     ended: bool,
+    /// Walks that found it to have ended and not yet reaped.
+    zombie_walks: u8,
     /// The last walk that found it.
     walk: u64,
+    /// When the interval of that walk began, nanoseconds of `CLOCK_BOOTTIME`.
+    seen_boottime_ns: u64,
+}
+
+/// A process that was reported as ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    /// The last walk that found a zombie of it, or in which it was reported.
+    walk: u64,
+    boottime_ns: u64,
+    /// Nothing of it was missing: what is told of it later says nothing new.
+    complete: bool,
 }
 
 /// What one interval came to.
@@ -63,10 +91,12 @@ pub struct Fold {
     threads: HashMap<ThreadKey, Thread>,
     /// Reported as ended, by the last walk that found a zombie of it: neither that nor a late end of one of its
     /// threads makes a new process.
-    ended: HashMap<ProcessKey, u64>,
+    ended: HashMap<ProcessKey, Ended>,
     walk: u64,
     /// The first walk tells what was there before us: its past belongs to no interval.
     seeded: bool,
+    /// When the open interval began, nanoseconds of `CLOCK_BOOTTIME`.
+    begun_boottime_ns: u64,
     /// When the kernel programs were attached, nanoseconds of `CLOCK_BOOTTIME`.
     attached_boottime_ns: u64,
     torn_reads: u64,
@@ -220,8 +250,8 @@ impl Fold {
 
     /// A thread ran for the last time. `peak_pages`: its peak in this interval, 0 when nothing was seen.
     pub fn thread_end(&mut self, event: &ThreadEndEvent, peak_pages: u64) {
-        if self.ended.contains_key(&event.process) {
-            self.lost_ends += 1;
+        if let Some(ended) = self.ended.get(&event.process) {
+            self.lost_ends += u64::from(!ended.complete);
             return;
         }
         let key = ThreadKey {
@@ -257,8 +287,9 @@ impl Fold {
 
     /// The walk found a task. `peak_pages`: its peak in this interval, 0 when nothing was seen.
     pub fn task(&mut self, task: &TaskRecord, peak_pages: u64) {
-        if let Some(walk) = self.ended.get_mut(&task.process) {
-            *walk = self.walk;
+        if let Some(ended) = self.ended.get_mut(&task.process) {
+            ended.walk = self.walk;
+            ended.boottime_ns = self.begun_boottime_ns;
             return;
         }
         let key = ThreadKey {
@@ -283,6 +314,15 @@ impl Fold {
                 process.ended_before_us |= is_leader && task.threads <= 1;
             }
         }
+        if !seeding && task.flags & TASK_ZOMBIE != 0 && process.exit.is_some() {
+            // Found twice, it runs no more: its totals are final, whoever tells of its end, and when.
+            if let Some(thread) = self.threads.get_mut(&key) {
+                thread.zombie_walks = thread.zombie_walks.saturating_add(1);
+                if thread.zombie_walks > 1 {
+                    process.end_thread(Some(thread));
+                }
+            }
+        }
         if is_leader {
             process.learn(task);
             if seeding {
@@ -305,13 +345,13 @@ impl Fold {
     }
 
     /// Ends the interval: what was used in it, by each process that was alive in it. `last_word` tells what the
-    /// scheduler last wrote of a thread: CPU time and run-queue wait.
+    /// scheduler last wrote of a thread, by its number and start.
     pub fn finish(
         &mut self,
         now_boottime_ns: u64,
-        last_word: impl Fn(u32, u64) -> Option<(u64, u64)>,
+        last_word: impl Fn(u32, u64) -> Option<LastWord>,
     ) -> Folded {
-        self.end_lost_threads(last_word);
+        self.end_lost_threads(now_boottime_ns, last_word);
         let mut folded = Folded::default();
         let (walk, seeded) = (self.walk, self.seeded);
         let ended = &mut self.ended;
@@ -324,18 +364,28 @@ impl Fold {
                 process.first_seen = true;
                 return true;
             }
+            let lost_before = lost_ends;
             let over = process.is_over(now_boottime_ns, walk, &mut lost_ends);
             if !over || process.exit.is_some() {
                 folded.processes.push(process.sample(*key, over));
             }
             process.end_interval();
             if over {
-                ended.insert(*key, walk);
+                let end = Ended {
+                    walk,
+                    boottime_ns: now_boottime_ns,
+                    complete: lost_ends == lost_before && !process.any_lost,
+                };
+                ended.insert(*key, end);
             }
             !over
         });
-        self.ended.retain(|_key, seen| walk - *seen <= WALKS_UNTIL_LOST);
+        self.ended.retain(|_key, ended| {
+            walk - ended.walk <= WALKS_UNTIL_LOST
+                || now_boottime_ns.saturating_sub(ended.boottime_ns) < LOST_AFTER_NS
+        });
         self.seeded = true;
+        self.begun_boottime_ns = now_boottime_ns;
         folded.torn_reads = std::mem::take(&mut self.torn_reads);
         folded.lost_ends = std::mem::take(&mut self.lost_ends) + lost_ends;
         folded.overflow = std::mem::take(&mut self.overflow);
@@ -361,8 +411,8 @@ impl Fold {
     }
 
     /// Threads that no walk finds any more: gone for good when their end was told, lost otherwise.
-    fn end_lost_threads(&mut self, last_word: impl Fn(u32, u64) -> Option<(u64, u64)>) {
-        let walk = self.walk;
+    fn end_lost_threads(&mut self, now_boottime_ns: u64, last_word: impl Fn(u32, u64) -> Option<LastWord>) {
+        let (walk, begun_boottime_ns) = (self.walk, self.begun_boottime_ns);
         let mut lost = Vec::new();
         self.threads.retain(|key, thread| {
             if thread.walk == walk {
@@ -375,13 +425,16 @@ impl Fold {
                 .processes
                 .get(&thread.process)
                 .is_some_and(|process| process.facts.from_proc);
-            if from_proc || walk - thread.walk > WALKS_UNTIL_LOST {
-                lost.push((*key, thread.process, thread.totals));
+            let word = last_word(key.tid, key.start_boottime_ns);
+            let certain = from_proc || word.is_some_and(|word| word.ended);
+            let long_ago = now_boottime_ns.saturating_sub(thread.seen_boottime_ns) >= LOST_AFTER_NS;
+            if certain || (long_ago && walk - thread.walk > WALKS_UNTIL_LOST) {
+                lost.push((word, thread.process, thread.totals));
                 return false;
             }
             true
         });
-        for (key, process, before) in lost {
+        for (word, process, before) in lost {
             let Some(process) = self.processes.get_mut(&process) else {
                 self.lost_ends += 1;
                 continue;
@@ -390,10 +443,12 @@ impl Fold {
             self.lost_ends += u64::from(!process.facts.from_proc);
             process.live_threads = process.live_threads.saturating_sub(1);
             process.any_ended = true;
+            process.any_lost |= !process.facts.from_proc;
             process.touched = walk;
-            if let Some((cpu_time_ns, runqueue_ns)) = last_word(key.tid, key.start_boottime_ns) {
-                process.totals.cpu_time_ns += cpu_time_ns.saturating_sub(before.cpu_time_ns);
-                process.totals.runqueue_ns += runqueue_ns.saturating_sub(before.runqueue_ns);
+            process.touched_boottime_ns = begun_boottime_ns;
+            if let Some(word) = word {
+                process.totals.cpu_time_ns += word.cpu_time_ns.saturating_sub(before.cpu_time_ns);
+                process.totals.runqueue_ns += word.runqueue_ns.saturating_sub(before.runqueue_ns);
             }
         }
     }
@@ -408,6 +463,7 @@ impl Fold {
             ..Process::default()
         });
         process.touched = self.walk;
+        process.touched_boottime_ns = self.begun_boottime_ns;
         Some(process)
     }
 
@@ -418,7 +474,7 @@ impl Fold {
             self.overflow += 1;
             return;
         }
-        let walk = self.walk;
+        let (walk, begun_boottime_ns) = (self.walk, self.begun_boottime_ns);
         let before = self.threads.get(&key).map(|thread| thread.totals);
         let (delta, torn) = rise(before.unwrap_or_default(), now);
         let Some(owner) = self.process(process) else {
@@ -436,11 +492,14 @@ impl Fold {
             process,
             totals: ThreadTotals::default(),
             walked_cpu_time_ns: 0,
+            zombie_walks: 0,
             ended: false,
             walk,
+            seen_boottime_ns: begun_boottime_ns,
         });
         thread.totals = add(thread.totals, delta);
         thread.walk = walk;
+        thread.seen_boottime_ns = begun_boottime_ns;
         self.torn_reads += torn;
     }
 }

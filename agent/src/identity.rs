@@ -120,6 +120,15 @@ impl Identities {
         (identity, true)
     }
 
+    /// The container of a control group whose path is known; empty: none.
+    #[must_use]
+    pub fn container_of(&self, cgroup_id: u64) -> String {
+        let path = self.cgroup_paths.get(&cgroup_id);
+        path.and_then(|path| container_id(path))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     /// The process has ended and was reported.
     pub fn forget(&mut self, key: ProcessKey) {
         self.known.remove(&key);

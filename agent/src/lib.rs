@@ -8,6 +8,7 @@ pub mod btf;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod cost;
 pub mod drain;
 pub mod fold;
 pub mod host;

@@ -1,6 +1,10 @@
 //! One interval after another: waits, drains, folds, and makes a snapshot.
 
+mod readings;
+mod settings;
+
 use std::{
+    collections::HashMap,
     io,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -8,30 +12,27 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
-use procscope_agent_common::DropReason;
+use procscope_agent_common::{DropReason, OverflowSlot};
 use procscope_proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde::Deserialize;
 
 use crate::{
     audit::{AuditReading, Used, audit},
     clock,
-    drain::{CpuIdle, Drain, DrainError, Event},
+    cost::{Budget, Constants, Costs, cost},
+    drain::{Drain, DrainError, Event},
     fold::Fold,
     host,
     identity::Identities,
-    probes::{self, ProbeError, Probes, TimeAccounting},
-    procfs::{self, ProcUnits},
+    probes::{self, ProbeError, TimeAccounting},
+    procfs::ProcUnits,
     sample::{self, Instant, Units},
-    scrub::Cmdline,
 };
+use readings::{attach, read_audit, sample_proc, trim_memory, visit_every_cpu};
+pub use settings::{Hooks, Settings, SourceChoice};
 
 /// The ring buffer is emptied at least this often, also when an interval is longer.
 const EVENTS_EVERY: Duration = Duration::from_millis(100);
-
-const ONLINE: &str = "/sys/devices/system/cpu/online";
-const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
 /// Why observing does not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,32 +58,6 @@ pub enum ObserveError {
     },
 }
 
-/// Where figures come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceChoice {
-    /// Programs in the kernel; without them the agent does not run.
-    #[default]
-    Ebpf,
-    /// Samples of /proc: what lives between two of them is missing.
-    Proc,
-    /// Programs in the kernel where it allows them, otherwise samples of /proc.
-    Auto,
-}
-
-/// What to observe, and under which name.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Name of the host.
-    pub host: String,
-    /// Length of an interval.
-    pub interval: Duration,
-    /// How much of a command line is kept.
-    pub cmdline: Cmdline,
-    /// Where figures come from.
-    pub source: SourceChoice,
-}
-
 /// Watches this machine.
 pub struct Observer {
     settings: Settings,
@@ -99,6 +74,11 @@ pub struct Observer {
     events: u64,
     hidden: Vec<u32>,
     next_drain_ns: u64,
+    /// The hot programs are detached.
+    quiet: bool,
+    budget: Budget,
+    costs_before: Costs,
+    overflow_before: HashMap<u64, OverflowSlot>,
 }
 
 impl Observer {
@@ -159,7 +139,16 @@ impl Observer {
             sample_proc(&mut fold, &shown_by_proc, proc_units);
         }
         fold.finish(clock::boottime_ns(), |_tid, _start| None);
-        let before = read_audit(drain.as_ref())?;
+        let quiet = settings.hooks == Hooks::Quiet && drain.is_some();
+        if let Some(drain) = drain.as_mut().filter(|_drain| quiet) {
+            drain.go_quiet()?;
+        }
+        let before = read_audit(drain.as_ref().filter(|_drain| !quiet))?;
+        let costs_before = drain
+            .as_ref()
+            .map(|drain| drain.costs().collect())
+            .unwrap_or_default();
+        let budget = Budget::new(settings.kernel_budget_ppm);
         let interval_ns = u64::try_from(settings.interval.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             identities: Identities::new(
@@ -180,17 +169,81 @@ impl Observer {
             events: 0,
             hidden,
             next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
+            quiet,
+            budget,
+            costs_before,
+            overflow_before: HashMap::new(),
         })
     }
 
     /// Where figures come from now.
     #[must_use]
     pub fn source(&self) -> v1::Source {
-        if self.drain.is_some() {
-            v1::Source::Ebpf
-        } else {
-            v1::Source::Proc
+        match (&self.drain, self.quiet) {
+            (Some(_), false) => v1::Source::Ebpf,
+            (Some(_), true) => v1::Source::EbpfQuiet,
+            (None, _) => v1::Source::Proc,
         }
+    }
+
+    /// What the kernel's side cost since it was last asked, and what that leads to.
+    fn kernel_cost(&mut self, wall_ns: u64) -> Result<v1::AgentCost, ObserveError> {
+        let Some(drain) = &self.drain else {
+            return Ok(v1::AgentCost::default());
+        };
+        let costs: Costs = drain.costs().collect();
+        let constants = Constants {
+            clock_ns: drain.clock_ns(),
+            attach_ns: drain.attach_ns(),
+        };
+        let (programs, kernel_ppm) = cost(&self.costs_before, &costs, constants, wall_ns);
+        self.costs_before = costs;
+        self.keep_budget(kernel_ppm)?;
+        Ok(v1::AgentCost {
+            programs,
+            attach_ns: constants.attach_ns,
+            kernel_ppm: Some(kernel_ppm),
+            kernel_budget_ppm: Some(self.budget.ppm),
+            ..v1::AgentCost::default()
+        })
+    }
+
+    /// Detaches the programs on hot paths when they have cost too much for too long.
+    fn keep_budget(&mut self, spent_ppm: u64) -> Result<(), ObserveError> {
+        let passed = self.budget.is_passed(spent_ppm);
+        let Some(drain) = &mut self.drain else {
+            return Ok(());
+        };
+        if !passed || self.quiet || self.settings.hooks != Hooks::Auto {
+            return Ok(());
+        }
+        drain.go_quiet()?;
+        self.quiet = true;
+        // From here on idle time is counted by /proc/stat.
+        self.before.idle = read_audit(None)?.idle;
+        tracing::warn!(
+            spent_ppm,
+            budget_ppm = self.budget.ppm,
+            "the programs on hot paths cost more than their budget and are detached: CPU time stays exact, memory \
+             peaks are as the kernel notes them; start the agent again to have them back"
+        );
+        Ok(())
+    }
+
+    /// What was used by threads that ended in this interval and that no row can tell apart, by control group.
+    fn overflow(&mut self) -> Result<Vec<v1::ProcessSample>, ObserveError> {
+        let Some(drain) = &self.drain else {
+            return Ok(Vec::new());
+        };
+        let mut rows = Vec::new();
+        for (group, sums) in drain.overflow()? {
+            let before = self.overflow_before.insert(group, sums).unwrap_or_default();
+            if before.threads < sums.threads {
+                let container = self.identities.container_of(group);
+                rows.push(sample::lost_ends(self.boot_id, group, container, before, sums));
+            }
+        }
+        Ok(rows)
     }
 
     /// Processes that /proc showed at start and the kernel's programs did not: some sandboxes keep their own from
@@ -237,7 +290,7 @@ impl Observer {
             wall_ns: clock::wall_ns(),
             boottime_ns: clock::boottime_ns(),
         };
-        let reading = read_audit(self.drain.as_ref())?;
+        let reading = read_audit(self.drain.as_ref().filter(|_drain| !self.quiet))?;
         self.fold.begin_walk();
         let fold = &mut self.fold;
         if let Some(drain) = &mut self.drain {
@@ -251,7 +304,7 @@ impl Observer {
         let folded = self
             .fold
             .finish(now.boottime_ns, |tid, start| drain?.last_word(tid, start));
-        let told = sample::tell(&folded.processes, &mut self.identities, self.units, now);
+        let mut told = sample::tell(&folded.processes, &mut self.identities, self.units, now);
 
         let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
         let mut losses: Vec<v1::Loss> = DropReason::ALL
@@ -266,14 +319,23 @@ impl Observer {
             })
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
+        // Nothing was lost, nothing is asked.
+        if drops.iter().any(|count| *count > 0) {
+            told.samples.extend(self.overflow()?);
+        }
         let used = used(&told.samples, &losses, folded.torn_reads);
         let audit = audit(
             &self.before,
             &reading,
             used,
-            drain.map_or_else(TimeAccounting::default, Drain::time_accounting),
+            self.drain
+                .as_ref()
+                .map_or_else(TimeAccounting::default, Drain::time_accounting),
         );
         let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
+        self.before = reading;
+        let source = self.source();
+        let kernel_cost = self.kernel_cost(audit.wall_ns)?;
         let (memory_total_bytes, memory_available_bytes) = host::memory();
         let own = told
             .samples
@@ -284,7 +346,7 @@ impl Observer {
             boot_id: self.boot_id.to_vec(),
             time: Some(sample::timestamp(now.wall_ns)),
             interval_ns,
-            source: self.source().into(),
+            source: source.into(),
             host_info: Some(v1::HostInfo {
                 agent_version: env!("CARGO_PKG_VERSION").to_owned(),
                 kernel_release: self.kernel.0.clone(),
@@ -292,7 +354,12 @@ impl Observer {
                 cpus: audit.cpus,
                 memory_total_bytes: memory_total_bytes.unwrap_or(0),
                 memory_available_bytes,
-                processes: count(told.samples.iter().filter(|sample| !sample.exited).count()),
+                processes: count(
+                    told.samples
+                        .iter()
+                        .filter(|sample| !sample.exited && sample.pid != 0)
+                        .count(),
+                ),
                 threads: told.samples.iter().map(|sample| sample.threads).sum(),
             }),
             audit: Some(audit),
@@ -302,14 +369,12 @@ impl Observer {
                 rss_bytes: own.and_then(|own| own.rss_bytes).unwrap_or(0),
                 drain_ns: clock::boottime_ns().saturating_sub(now.boottime_ns),
                 events: std::mem::take(&mut self.events),
-                queue_len: 0,
-                ..v1::AgentCost::default()
+                ..kernel_cost
             }),
             samples: told.samples,
             exits: told.exits,
             processes: told.infos,
         };
-        self.before = reading;
         self.drops_before = drops;
         Ok(snapshot)
     }
@@ -363,75 +428,5 @@ fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> 
             .map(|loss| loss.count)
             .sum(),
         torn_reads,
-    }
-}
-
-/// Loads and attaches the kernel programs.
-fn attach() -> Result<Drain, ObserveError> {
-    let host = |what| move |source| ObserveError::Host { what, source };
-    if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
-        return Err(ObserveError::PidNamespace(other));
-    }
-    let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
-    let slots = possible.iter().max().map_or(1, |last| last + 1);
-    Ok(Drain::open(Probes::attach(slots)?, slots)?)
-}
-
-/// Adds what /proc says of these processes to the walk.
-fn sample_proc(fold: &mut Fold, processes: &[u32], units: ProcUnits) {
-    for record in processes.iter().filter_map(|pid| procfs::read(*pid, units)) {
-        fold.task(&record, 0);
-    }
-}
-
-/// Idle time of every CPU that is online, closed now, and what /proc/stat says.
-fn read_audit(drain: Option<&Drain>) -> Result<AuditReading, ObserveError> {
-    let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
-        what: "the CPUs that are online",
-        source,
-    })?;
-    let raw_ns = clock::monotonic_raw_ns();
-    let monotonic_ns = clock::monotonic_ns();
-    let told = drain.is_none().then(host::idle_by_cpu).unwrap_or_default();
-    let idle = |cpu| match drain {
-        Some(drain) => drain.idle(cpu, monotonic_ns),
-        None => told.get(&cpu).map(|idle_ns| CpuIdle {
-            idle_ns: *idle_ns,
-            known: true,
-        }),
-    };
-    let idle = online
-        .into_iter()
-        .filter_map(|cpu| Some((cpu, idle(cpu)?)))
-        .collect();
-    Ok(AuditReading {
-        raw_ns,
-        idle,
-        times: host::cpu_times(),
-    })
-}
-
-/// Goes to each CPU once, so that each has switched under our eyes and says since when it idles.
-fn visit_every_cpu() {
-    let Ok(home) = rustix::thread::sched_getaffinity(None) else {
-        return;
-    };
-    for cpu in (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| home.is_set(*cpu)) {
-        let mut one = rustix::thread::CpuSet::new();
-        one.set(cpu);
-        // Refused: the CPU went offline, or is not ours; its idle time stays unknown and shows as residual.
-        _ = rustix::thread::sched_setaffinity(None, &one);
-    }
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &home) {
-        tracing::warn!(%error, "could not give the agent all of its CPUs back");
-    }
-}
-
-/// Gives the memory that loading took back to the machine.
-fn trim_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: frees what the allocator holds unused; any thread may call it at any time.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }

@@ -8,10 +8,12 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{BtfTracePoint, Iter, ProgramError},
+    programs::{BtfTracePoint, Iter, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 
-use crate::{btf, offsets};
+use procscope_agent_common::PROGRAMS;
+
+use crate::{btf, clock, offsets};
 
 /// The compiled `agent-ebpf`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf.o"));
@@ -20,13 +22,23 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-e
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// The tracepoints, each the name of its program too.
-pub const TRACEPOINTS: [&str; 5] = [
+pub const TRACEPOINTS: [&str; 6] = [
     "sched_process_fork",
     "sched_process_exec",
     "sched_process_exit",
+    "sched_process_free",
     "rss_stat",
     "sched_switch",
 ];
+
+/// Those of them that run for more than a process's life.
+const HOT: [&str; 2] = ["rss_stat", "sched_switch"];
+
+/// The tracepoint at which a program that does nothing is attached for a moment, to learn what that costs.
+const NOTHING: &str = "task_rename";
+
+/// The program that times the clock, at the same tracepoint.
+const CLOCK: &str = "clock_cost";
 
 /// The tracepoint that is attached only where the kernel hides switches.
 pub const IDLE_LOOP: &str = "cpu_idle";
@@ -82,6 +94,10 @@ pub struct Probes {
     pub time_accounting: TimeAccounting,
     /// What this kernel counts.
     pub counts: Counts,
+    /// What being attached costs a program beside its own time, nanoseconds a run, with an empty program's own;
+    /// `None`: this kernel did not let us measure it.
+    pub attach_ns: Option<u64>,
+    hot_links: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
 /// What a kernel may be built not to count.
@@ -126,7 +142,10 @@ impl Probes {
         let btf = Btf::parse(&bytes, aya::Endianness::default()).map_err(ProbeError::LoaderBtf)?;
         drop(bytes);
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf)).map_max_entries("CPUS", cpus);
+        loader
+            .btf(Some(&btf))
+            .map_max_entries("CPUS", cpus)
+            .map_max_entries("COSTS", cpus * PROGRAMS);
         for (name, offset) in &offsets {
             loader.override_global(name, offset, true);
         }
@@ -145,22 +164,77 @@ impl Probes {
             iterator,
             time_accounting,
             counts,
+            attach_ns: None,
+            hot_links: Vec::new(),
         };
+        probes.attach_ns = probes.measure_attaching(&btf);
         for program in TRACEPOINTS {
-            probes.attach_to(program)?;
+            let link = probes.attach_to(program)?;
+            if HOT.contains(&program) {
+                probes.hot_links.push((program, link));
+            }
         }
         Ok(probes)
+    }
+
+    /// Renames this thread many times with and without a program that does nothing: the difference is what it
+    /// costs to be attached.
+    fn measure_attaching(&mut self, btf: &Btf) -> Option<u64> {
+        load(&mut self.ebpf, NOTHING, btf).ok()?;
+        let mut with = u64::MAX;
+        let mut without = u64::MAX;
+        for _round in 0..MEASURED_ROUNDS {
+            without = without.min(renaming_ns());
+            let link = self.attach_to(NOTHING).ok()?;
+            with = with.min(renaming_ns());
+            tracepoint(&mut self.ebpf, NOTHING).ok()?.detach(link).ok()?;
+        }
+        let clock = tracepoint(&mut self.ebpf, CLOCK).ok()?;
+        clock.load(NOTHING, btf).ok()?;
+        let link = clock.attach().ok()?;
+        renaming_ns();
+        tracepoint(&mut self.ebpf, CLOCK).ok()?.detach(link).ok()?;
+        Some(with.saturating_sub(without) / MEASURED_RUNS)
+    }
+
+    /// Detaches the programs on hot paths.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn detach_hot(&mut self) -> Result<(), ProbeError> {
+        for (program, link) in std::mem::take(&mut self.hot_links) {
+            let fail = |source| ProbeError::Program { program, source };
+            tracepoint(&mut self.ebpf, program)?.detach(link).map_err(fail)?;
+        }
+        Ok(())
     }
 
     /// Attaches a program that is loaded.
     ///
     /// # Errors
     /// When it is not loaded, or the kernel refuses.
-    pub fn attach_to(&mut self, program: &'static str) -> Result<(), ProbeError> {
+    pub fn attach_to(&mut self, program: &'static str) -> Result<BtfTracePointLinkId, ProbeError> {
         let fail = |source| ProbeError::Program { program, source };
-        tracepoint(&mut self.ebpf, program)?.attach().map_err(fail)?;
-        Ok(())
+        tracepoint(&mut self.ebpf, program)?.attach().map_err(fail)
     }
+}
+
+/// How often this thread is renamed in one measurement, and how many measurements are made of each kind.
+const MEASURED_RUNS: u64 = 2_000;
+const MEASURED_ROUNDS: u32 = 5;
+
+/// Time to give this thread its own name many times.
+fn renaming_ns() -> u64 {
+    let Ok(name) = rustix::thread::name() else {
+        return 0;
+    };
+    let begun_ns = clock::monotonic_ns();
+    for _run in 0..MEASURED_RUNS {
+        if rustix::thread::set_name(&name).is_err() {
+            return 0;
+        }
+    }
+    clock::monotonic_ns().saturating_sub(begun_ns)
 }
 
 fn tracepoint<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut BtfTracePoint, ProbeError> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use procscope_agent_common::{OverflowSlot, ProcessKey};
 use procscope_proto::v1;
 
 use crate::{
     fold::{Exit, FoldedProcess, Memory},
-    identity::{Identities, Identity},
+    identity::{Identities, Identity, process_id},
 };
 
 /// The instant that samples belong to.
@@ -151,6 +152,40 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1
         parent_start_boottime_ns: parent_start(process),
         cgroup_id: process.facts.cgroup_id,
         runqueue_wait_counts: Vec::new(),
+    }
+}
+
+/// The name of the row that keeps the sums exact when ends of threads were lost.
+pub const LOST_ENDS: &str = "[lost ends]";
+
+/// One row for all threads of a control group whose ends were lost and that nobody knew: what they used since
+/// `before`. It has no process: its number is 0.
+#[must_use]
+pub fn lost_ends(
+    boot_id: [u8; 16],
+    cgroup_id: u64,
+    container_id: String,
+    before: OverflowSlot,
+    now: OverflowSlot,
+) -> v1::ProcessSample {
+    let delta = before
+        .totals
+        .combine(now.totals, |before, now| now.saturating_sub(before));
+    v1::ProcessSample {
+        process_id: process_id(boot_id, ProcessKey::new(0, cgroup_id)).to_vec(),
+        name: LOST_ENDS.to_owned(),
+        start_time: Some(timestamp(0)),
+        container_id,
+        cgroup_id,
+        cpu_time_ns: now.totals.cpu_time_ns,
+        cpu_time_ns_delta: delta.cpu_time_ns,
+        runqueue_ns_delta: Some(delta.runqueue_ns),
+        runqueue_waits_delta: Some(delta.runqueue_waits),
+        voluntary_switches_delta: Some(delta.voluntary_switches),
+        involuntary_switches_delta: Some(delta.involuntary_switches),
+        minor_faults_delta: Some(delta.minor_faults),
+        major_faults_delta: Some(delta.major_faults),
+        ..v1::ProcessSample::default()
     }
 }
 

@@ -129,9 +129,33 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
             "torn_reads": audit.torn_reads,
         },
         "losses": losses,
+        "cost": cost(snapshot),
     });
     writeln!(out, "{line}")?;
     out.flush()
+}
+
+/// What measuring cost in the interval.
+fn cost(snapshot: &v1::Snapshot) -> Value {
+    let cost = snapshot.agent_cost.clone().unwrap_or_default();
+    let programs: serde_json::Map<String, Value> = cost
+        .programs
+        .into_iter()
+        .map(|program| {
+            let figures = json!({ "runs": program.runs, "run_ns": program.run_ns });
+            (program.name, figures)
+        })
+        .collect();
+    json!({
+        "cpu_time_ns_delta": cost.cpu_time_ns_delta,
+        "rss_bytes": cost.rss_bytes,
+        "drain_ns": cost.drain_ns,
+        "events": cost.events,
+        "attach_ns": cost.attach_ns,
+        "kernel_ppm": cost.kernel_ppm,
+        "kernel_budget_ppm": cost.kernel_budget_ppm,
+        "programs": programs,
+    })
 }
 
 /// The processes that used most CPU in the interval.

@@ -7,7 +7,7 @@ use procscope_agent_common::{
     ThreadTotals,
 };
 
-use super::{Thread, WALKS_UNTIL_LOST};
+use super::{LOST_AFTER_NS, Thread, WALKS_UNTIL_LOST};
 
 /// An exit event waits this long for the ends of threads that were never walked, in nanoseconds: a thread that
 /// exits before the last one may still have a few instructions to go when the last one says that it exits.
@@ -145,6 +145,8 @@ pub(super) struct Process {
     /// There was more than one thread.
     pub(super) threaded: bool,
     pub(super) any_ended: bool,
+    /// The end of a thread was never told.
+    pub(super) any_lost: bool,
     /// `None`: no memory of its own, or not read.
     pub(super) memory: Option<Memory>,
     pub(super) standing: Option<Standing>,
@@ -159,6 +161,8 @@ pub(super) struct Process {
     pub(super) exit_walks: u32,
     /// The last walk that found it, or after which an event told of it.
     pub(super) touched: u64,
+    /// When the interval of that walk began, nanoseconds of `CLOCK_BOOTTIME`.
+    pub(super) touched_boottime_ns: u64,
     /// It was there before us: its marks may be older than the interval.
     pub(super) before_us: bool,
     /// The thread whose number the first one was found to have, before the exec that tells why.
@@ -282,7 +286,8 @@ impl Process {
             return true;
         }
         let Some(exit) = self.exit else {
-            if self.live_threads > 0 || walk - self.touched <= WALKS_UNTIL_LOST {
+            let long_ago = now_boottime_ns.saturating_sub(self.touched_boottime_ns) >= LOST_AFTER_NS;
+            if self.live_threads > 0 || !long_ago || walk - self.touched <= WALKS_UNTIL_LOST {
                 return false;
             }
             if !self.ended_before_us {
@@ -300,7 +305,8 @@ impl Process {
             return true;
         }
         self.exit_walks += 1;
-        if self.exit_walks <= EXIT_WALKS_MAX {
+        let long_ago = now_boottime_ns.saturating_sub(exit.end_boottime_ns) >= LOST_AFTER_NS;
+        if !long_ago || self.exit_walks <= EXIT_WALKS_MAX {
             return false;
         }
         *lost_ends += 1;

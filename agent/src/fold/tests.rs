@@ -13,6 +13,11 @@ const ATTACHED: u64 = 1_000;
 /// Long after every exit of a test, so that all of them have settled.
 const LATER: u64 = u64::MAX / 2;
 
+/// The end of an interval of one second.
+fn later(fold: &Fold) -> u64 {
+    LATER + fold.walk * 1_000_000_000
+}
+
 fn cpu(cpu_time_ns: u64) -> ThreadTotals {
     ThreadTotals {
         cpu_time_ns,
@@ -140,7 +145,7 @@ fn interval(fold: &mut Fold, tasks: &[TaskRecord]) -> Folded {
     for task in tasks {
         fold.task(task, 0);
     }
-    fold.finish(LATER, |_tid, _start| None)
+    fold.finish(later(fold), |_tid, _start| None)
 }
 
 /// CPU time of one process in an interval, and whether it ended.
@@ -335,8 +340,12 @@ fn the_end_of_a_thread_that_nobody_told_is_healed_from_its_slot_and_counted() {
     for _interval in 0..5 {
         fold.begin_walk();
         fold.task(&leader(key(10), 10), 0);
-        let folded = fold.finish(LATER, |tid, start| {
-            (tid == 11 && start == 2_000).then_some((80, 0))
+        let folded = fold.finish(later(&fold), |tid, start| {
+            (tid == 11 && start == 2_000).then_some(LastWord {
+                cpu_time_ns: 80,
+                runqueue_ns: 0,
+                ended: false,
+            })
         });
         lost += folded.lost_ends;
         total = of(&folded, key(10)).unwrap().0;
@@ -373,7 +382,7 @@ fn memory_that_came_and_went_between_two_walks_shows_as_peak() {
     interval(&mut fold, &[with_memory(leader(key(10), 1), 100, 0)]);
     fold.begin_walk();
     fold.task(&with_memory(leader(key(10), 1), 110, 0), 900);
-    let process = fold.finish(LATER, |_, _| None).processes.remove(0);
+    let process = fold.finish(later(&fold), |_, _| None).processes.remove(0);
     assert_eq!(
         (process.memory.map(Memory::rss_pages), process.peak_rss_pages),
         (Some(110), Some(900))

@@ -1,0 +1,87 @@
+//! What is asked of the kernel and the machine at start and at the edges of an interval.
+
+use std::path::Path;
+
+use super::ObserveError;
+use crate::{
+    audit::AuditReading,
+    clock,
+    drain::{CpuIdle, Drain},
+    fold::Fold,
+    host,
+    probes::Probes,
+    procfs::{self, ProcUnits},
+};
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// Loads and attaches the kernel programs.
+pub(super) fn attach() -> Result<Drain, ObserveError> {
+    let host = |what| move |source| ObserveError::Host { what, source };
+    if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
+        return Err(ObserveError::PidNamespace(other));
+    }
+    let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
+    let slots = possible.iter().max().map_or(1, |last| last + 1);
+    Ok(Drain::open(Probes::attach(slots)?, slots)?)
+}
+
+/// Adds what /proc says of these processes to the walk.
+pub(super) fn sample_proc(fold: &mut Fold, processes: &[u32], units: ProcUnits) {
+    for record in processes.iter().filter_map(|pid| procfs::read(*pid, units)) {
+        fold.task(&record, 0);
+    }
+}
+
+/// Idle time of every CPU that is online, closed now, and what /proc/stat says.
+pub(super) fn read_audit(drain: Option<&Drain>) -> Result<AuditReading, ObserveError> {
+    let online = host::cpu_list(Path::new(ONLINE)).map_err(|source| ObserveError::Host {
+        what: "the CPUs that are online",
+        source,
+    })?;
+    let raw_ns = clock::monotonic_raw_ns();
+    let monotonic_ns = clock::monotonic_ns();
+    let told = drain.is_none().then(host::idle_by_cpu).unwrap_or_default();
+    let idle = |cpu| match drain {
+        Some(drain) => drain.idle(cpu, monotonic_ns),
+        None => told.get(&cpu).map(|idle_ns| CpuIdle {
+            idle_ns: *idle_ns,
+            known: true,
+        }),
+    };
+    let idle = online
+        .into_iter()
+        .filter_map(|cpu| Some((cpu, idle(cpu)?)))
+        .collect();
+    Ok(AuditReading {
+        raw_ns,
+        idle,
+        times: host::cpu_times(),
+    })
+}
+
+/// Goes to each CPU once, so that each has switched under our eyes and says since when it idles.
+pub(super) fn visit_every_cpu() {
+    let Ok(home) = rustix::thread::sched_getaffinity(None) else {
+        return;
+    };
+    for cpu in (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| home.is_set(*cpu)) {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(cpu);
+        // Refused: the CPU went offline, or is not ours; its idle time stays unknown and shows as residual.
+        _ = rustix::thread::sched_setaffinity(None, &one);
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &home) {
+        tracing::warn!(%error, "could not give the agent all of its CPUs back");
+    }
+}
+
+/// Gives the memory that loading took back to the machine.
+pub(super) fn trim_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: frees what the allocator holds unused; any thread may call it at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
