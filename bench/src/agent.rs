@@ -2,9 +2,14 @@
 
 use std::{
     fs::{self, Permissions},
+    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +20,7 @@ use rustix::process::{Pid, setpriority_process};
 use crate::{
     loads::own_program,
     report::{Verdict, float},
-    sink,
+    sink::Sink,
     tasks::Tasks,
 };
 
@@ -27,7 +32,7 @@ const ACTIVE: usize = 100;
 const WARM_UP: Duration = Duration::from_secs(6);
 /// Time that is measured.
 const WINDOW: Duration = Duration::from_secs(20);
-/// At most processes the agent may cost so much of the cheapest of the others.
+/// With most processes the agent may cost so much of the cheapest of the others.
 const SHARE_MOST: f64 = 0.1;
 
 /// The nice value of what is measured: the foremost.
@@ -37,28 +42,59 @@ const PRIORITY: i32 = -20;
 struct Measured {
     name: &'static str,
     child: Child,
+    /// Intervals that it has told of.
+    intervals: Arc<AtomicU64>,
+}
+
+/// CPU time and intervals until now.
+struct Reading {
+    cpu: Duration,
+    intervals: u64,
 }
 
 impl Measured {
-    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
+    /// Starts one that writes a line with `mark` once an interval.
+    fn start(name: &'static str, command: &mut Command, mark: &'static str) -> Result<Self> {
+        let mut measured = Self::start_silent(name, command.stdout(Stdio::piped()), Arc::default())?;
+        let said = measured.child.stdout.take().context("its output is piped")?;
+        let intervals = Arc::clone(&measured.intervals);
+        thread::spawn(move || {
+            for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {
+                if line.windows(mark.len()).any(|part| part == mark.as_bytes()) {
+                    intervals.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        Ok(measured)
+    }
+
+    /// Starts one of whose intervals somebody else tells.
+    fn start_silent(name: &'static str, command: &mut Command, intervals: Arc<AtomicU64>) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("start {name}: `cargo xtask bench agent` installs what it needs"))?;
-        let measured = Self { name, child };
-        // Before all else that runs here: a program that is kept waiting leaves intervals out, and seems cheap.
+        let measured = Self {
+            name,
+            child,
+            intervals,
+        };
+        // Before all else that runs here: a program that is kept waiting leaves intervals out.
         let pid = Pid::from_child(&measured.child);
         setpriority_process(Some(pid), PRIORITY).context("give a program priority: benches need root")?;
         Ok(measured)
     }
 
-    /// CPU time used until now.
-    fn cpu(&mut self) -> Result<Duration> {
+    /// What it has used and told until now.
+    fn read(&mut self) -> Result<Reading> {
         let ended = self.child.try_wait().context("look at a program")?;
         ensure!(ended.is_none(), "{} ended by itself", self.name);
-        cpu_time(self.child.id()).with_context(|| format!("read the clock of {}", self.name))
+        let cpu = cpu_time(self.child.id()).with_context(|| format!("read the clock of {}", self.name))?;
+        Ok(Reading {
+            cpu,
+            intervals: self.intervals.load(Ordering::Relaxed),
+        })
     }
 }
 
@@ -82,40 +118,42 @@ impl Drop for Measured {
 /// When a program does not start or ends by itself.
 pub(crate) fn run() -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let collector = sink::start()?;
+    let collector = Sink::start()?;
     println!(
-        "CPU seconds a minute and resident memory at 1 s, all programs in the same {} s. Processes sleep, but for 1",
+        "CPU time of an interval of 1 s, times 60, and resident memory; all programs in the same {} s.",
         WINDOW.as_secs()
     );
-    println!("in {ACTIVE} that works 0.1 ms ten times a second; five more a second are started and end.\n");
     println!(
-        "{:>9}  {:<34} {:>11} {:>9}",
-        "processes", "program", "CPU s/min", "RSS MiB"
+        "Processes sleep, but for 1 in {ACTIVE} that works 0.1 ms ten times a second; five more a second are"
+    );
+    println!("started and end.\n");
+    println!(
+        "{:>9}  {:<30} {:>11} {:>9} {:>10}",
+        "processes", "program", "CPU s/min", "RSS MiB", "intervals"
     );
     for size in SIZES {
         let tasks = Tasks::start(size, 1, size / ACTIVE)?;
         let folder = tempfile::tempdir().context("make a folder")?;
-        let mut programs = start_all(&format!("http://{collector}"), folder.path())?;
+        let mut programs = start_all(&collector, folder.path())?;
         thread::sleep(WARM_UP);
         let before = programs
             .iter_mut()
-            .map(Measured::cpu)
+            .map(Measured::read)
             .collect::<Result<Vec<_>>>()?;
-        let start = Instant::now();
         thread::sleep(WINDOW);
         let after = programs
             .iter_mut()
-            .map(Measured::cpu)
+            .map(Measured::read)
             .collect::<Result<Vec<_>>>()?;
-        let minutes = start.elapsed().as_secs_f64() / 60.0;
         let mut costs = Vec::new();
         for ((program, before), after) in programs.iter().zip(before).zip(after) {
-            let cost = after.saturating_sub(before).as_secs_f64() / minutes;
-            let rss = rss_bytes(program.child.id())?;
+            let intervals = after.intervals - before.intervals;
+            let used = after.cpu.saturating_sub(before.cpu);
+            let cost = 60.0 * used.as_secs_f64() / float(intervals);
+            let rss = float(rss_bytes(program.child.id())? >> 10) / 1024.0;
             println!(
-                "{size:>9}  {:<34} {cost:>11.2} {:>9.1}",
-                program.name,
-                float(rss >> 10) / 1024.0
+                "{size:>9}  {:<30} {cost:>11.2} {rss:>9.1} {intervals:>10}",
+                program.name
             );
             costs.push(cost);
         }
@@ -137,32 +175,31 @@ pub(crate) fn run() -> Result<Verdict> {
 }
 
 /// The agent first, as it is meant to run.
-fn start_all(collector: &str, folder: &Path) -> Result<Vec<Measured>> {
+fn start_all(sink: &Sink, folder: &Path) -> Result<Vec<Measured>> {
     let agent = own_program()?.with_file_name("procscope-agent");
     let token = folder.join("token");
     fs::write(&token, "benchmark").context("write a token")?;
     fs::set_permissions(&token, Permissions::from_mode(0o600)).context("keep the token private")?;
+    let mut run = Command::new(&agent);
+    run.args(["run", "--interval", "1s", "--collector", &sink.url, "--state-dir"])
+        .arg(folder)
+        .arg("--token-file")
+        .arg(&token)
+        .stdout(Stdio::null());
     Ok(vec![
-        Measured::start(
-            "procscope-agent run",
-            Command::new(&agent)
-                .args(["run", "--interval", "1s", "--collector", collector, "--state-dir"])
-                .arg(folder)
-                .arg("--token-file")
-                .arg(&token),
-        )?,
+        Measured::start_silent("procscope-agent run", &mut run, Arc::clone(&sink.snapshots))?,
         Measured::start(
             "procscope-agent sample (JSON)",
             Command::new(&agent).args(["sample", "--interval", "1s", "--count", "0"]),
+            "\"audit\":{",
         )?,
-        Measured::start("pidstat -u -r 1", Command::new("pidstat").args(["-u", "-r", "1"]))?,
+        // In one table, so that an interval has one heading.
         Measured::start(
-            "atop -w FILE 1",
-            Command::new("atop")
-                .arg("-w")
-                .arg(folder.join("atop.raw"))
-                .arg("1"),
+            "pidstat -u -r -h 1",
+            Command::new("pidstat").args(["-u", "-r", "-h", "1"]),
+            "UID",
         )?,
+        Measured::start("atop 1", Command::new("atop").arg("1"), "ATOP - ")?,
     ])
 }
 

@@ -1,6 +1,6 @@
 //! `drain`: what one drain costs with 1,000, 10,000 and 50,000 tasks, in each of its steps, and how that grows.
 
-use std::{fs, hint::black_box, time::Instant};
+use std::{fs, hint::black_box};
 
 use anyhow::{Context as _, Result, bail};
 use procscope_agent::{
@@ -13,10 +13,11 @@ use procscope_agent::{
     queue::{BYTES_MAX, LEN_MAX, Queue},
 };
 use procscope_agent_common::{ProcessKey, TaskRecord};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     programs::Kernel,
-    report::{Verdict, each_ns, float, median},
+    report::{Verdict, float, median},
     tasks::Tasks,
 };
 
@@ -65,22 +66,19 @@ pub(crate) fn run() -> Result<Verdict> {
         columns.push(measure(&kernel, real, size).with_context(|| format!("measure {size} tasks"))?);
     }
     println!(
-        "One drain; median of {TIMES}. Real tasks sleep in processes of {THREADS} threads; in the last line"
+        "One drain, CPU time; median of {TIMES}. Real tasks sleep in processes of {THREADS} threads; in the last line"
     );
     println!(
         "each entry is a process of its own, made up for the fold. Before each, caches are filled with other data.\n"
     );
-    let heads = SIZES.map(|size| format!("{:>28}", format!("{size} asked for")));
+    let heads = SIZES.map(|size| format!("{:>27}", format!("{size} tasks, each")));
     println!("{:<22}{}", "step", heads.concat());
     for (index, step) in STEPS.iter().enumerate() {
         let cells = columns.iter().map(|column| {
             let (ns, entries) = column[index];
-            format!("{:>11.0} us {:>7.1} ns each", ns / 1e3, ns / float(entries))
+            format!("{:>13.0} us {:>7.1} ns", ns / 1e3, ns / float(entries))
         });
-        println!(
-            "{step:<22}{}",
-            cells.map(|cell| format!("{cell:>28}")).collect::<String>()
-        );
+        println!("{step:<22}{}", cells.collect::<Vec<_>>().concat());
     }
     println!();
     for (index, step) in STEPS.iter().enumerate() {
@@ -147,7 +145,7 @@ fn measure(kernel: &Kernel, real: usize, made_up: usize) -> Result<Column> {
     let first = records.first().context("the walk found no task")?.0;
     let made_up: Vec<(TaskRecord, u64)> = (1..)
         .take(made_up)
-        .map(|number| (process(first, number), 0))
+        .map(|number| (process(&first, number), 0))
         .collect();
     let made_up_time = fold_time(&made_up, &drain)?;
     Ok([
@@ -161,13 +159,13 @@ fn measure(kernel: &Kernel, real: usize, made_up: usize) -> Result<Column> {
 }
 
 /// A process of one thread, like another one but for its number.
-fn process(like: TaskRecord, number: u32) -> TaskRecord {
+fn process(like: &TaskRecord, number: u32) -> TaskRecord {
     TaskRecord {
         process: ProcessKey::new(number, 1_000_000 + u64::from(number)),
         start_boottime_ns: 1_000_000 + u64::from(number),
         tid: number,
         threads: 1,
-        ..like
+        ..*like
     }
 }
 
@@ -184,7 +182,7 @@ fn fold_time(records: &[(TaskRecord, u64)], drain: &Drain) -> Result<f64> {
     })
 }
 
-/// The median of nanoseconds that something takes, once it has learnt what is there, and with nothing of it in the
+/// The median of nanoseconds of CPU time that something takes, once it has learnt what is there, and with nothing of it in the
 /// caches: so a drain finds them after a second of other work, and so few entries cost as much each as many.
 fn timed(mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut times = Vec::new();
@@ -194,11 +192,17 @@ fn timed(mut work: impl FnMut() -> Result<()>) -> Result<f64> {
             line[0] = line[0].wrapping_add(1);
         }
         black_box(&mut others);
-        let start = Instant::now();
+        let start_ns = own_cpu_ns();
         work()?;
         if time >= 2 {
-            times.push(each_ns(start.elapsed(), 1));
+            times.push(own_cpu_ns() - start_ns);
         }
     }
     Ok(median(&times))
+}
+
+/// CPU time of this thread: what others do meanwhile on its CPU is not in it.
+fn own_cpu_ns() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    float(u64::try_from(time.tv_sec).unwrap_or(0)) * 1e9 + float(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -126,6 +126,7 @@ fn by_bpf_stats(kernel: &Kernel, pipe: &mut PingPong, verdict: &mut Verdict) -> 
         }
     }
     drop(stats);
+    figures.retain(|_tracepoint, figures| figures.runs.iter().all(|runs| *runs > 0));
     println!(
         "{:<20} {:<17} {:>9} {:>7} {:>7} {:>7} {:>11} {:>12}",
         "program", "load", "runs", "empty", "ours", "usual", "ours/empty", "usual/empty"

@@ -75,8 +75,10 @@ impl Kernel {
             cpus: possible.iter().max().map_or(1, |last| last + 1),
             tracepoints: Vec::new(),
         };
-        let ours = kernel.attach(Kind::Ours)?;
-        kernel.tracepoints = ours.counts()?.into_keys().collect();
+        let mut tracepoints: Vec<String> = kernel.attach(Kind::Ours)?.counts()?.into_keys().collect();
+        // Programs with which the agent measures itself have names of their own.
+        tracepoints.retain(|tracepoint| kernel.attach_other(Kind::Empty, tracepoint).is_ok());
+        kernel.tracepoints = tracepoints;
         Ok(kernel)
     }
 
