@@ -275,6 +275,20 @@ fn over_a_minute_of_mixed_load_the_books_balance_and_samples_come_soon() -> Resu
         row["residual_ns"].as_f64().context("residual_ns")?,
     );
     ensure!((known + residual - wall).abs() < 1_000.0, "{row}");
+    ensure!(
+        row["agent_cpu_time_ns"].as_u64() > Some(0) && row["agent_max_drain_ns"].as_u64() > Some(0),
+        "what measuring cost is part of the books: {row}"
+    );
+    // Where the time went within a process is a part of the same books.
+    let split = stack.sql(
+        "SELECT countIf(user_time_ns_delta + system_time_ns_delta != cpu_time_ns_delta),
+            countIf(user_time_ns_delta > 0 AND read_bytes_delta IS NOT NULL AND rss_anon_bytes > 0) FROM process_samples",
+    )?;
+    let (wrong, told) = split.trim().split_once('\t').context("two counts")?;
+    ensure!(
+        wrong == "0" && told != "0",
+        "user + system time is no CPU time in {wrong} rows; {told} rows tell what a process did"
+    );
     Ok(())
 }
 
