@@ -38,7 +38,7 @@ pub fn or_guest<T>(here: T, guest: T) -> T {
 }
 
 /// How far a page counter may be from the truth, in bytes. Before Linux 6.2 each thread hands its pages over after 64
-/// faults, and the process's counter lacks what it still holds.
+/// faults, and the process's counter lacks what it still holds; a fault maps one page of its own memory.
 #[must_use]
 pub fn counter_bound_bytes(threads: u64) -> u64 {
     let release = rustix::system::uname();
@@ -274,9 +274,7 @@ impl Program {
             .process_group(0);
         // SAFETY: a plain system call between fork and exec.
         let command = unsafe { command.pre_exec(|| take_turns(0)) };
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
+        let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let out = BufReader::new(child.stdout.take().context("its output is piped")?);
         Ok(Self { child, out })
     }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use procscope_proto::v1;
 use procscope_tests_kernel::{
     Program, Watch, alone, counter_bound_bytes, or_guest, proc_number, process_clock_ns, status_bytes,
+    wait_until,
 };
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
@@ -88,6 +89,10 @@ fn descriptors_and_io_are_counted() -> Result<()> {
     ensure!(before < 20, "{before} descriptors");
     program.go_on()?;
     program.hear("open")?;
+    // The line is here before its write has returned and is counted.
+    wait_until("it waits for the next line", 10, || {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") S "))
+    })?;
     watch.tick()?;
     let sample = watch.newest(pid)?;
     let open = u32::try_from(fs::read_dir(format!("/proc/{pid}/fd"))?.count())?;
