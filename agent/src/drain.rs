@@ -99,6 +99,7 @@ pub struct Drain {
     walk_buffer: Vec<u8>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     probes: Probes,
+    watches_idle_loop: bool,
 }
 
 impl Drain {
@@ -139,6 +140,7 @@ impl Drain {
             walk_buffer: vec![0; WALK_BUFFER_LEN],
             logger,
             probes,
+            watches_idle_loop: false,
         };
         drain.set_epoch(1)?;
         Ok(drain)
@@ -149,7 +151,11 @@ impl Drain {
     /// # Errors
     /// When the kernel has no such tracepoint, or refuses.
     pub fn watch_idle_loop(&mut self) -> Result<(), ProbeError> {
-        self.probes.attach_to(IDLE_LOOP).map(|_link| ())
+        if !self.watches_idle_loop {
+            self.probes.attach_to(IDLE_LOOP)?;
+            self.watches_idle_loop = true;
+        }
+        Ok(())
     }
 
     /// What this kernel takes out of task times.
@@ -193,12 +199,15 @@ impl Drain {
             })
     }
 
-    /// Detaches the programs on hot paths. Ends of threads are told when they are freed from here on. There is no
-    /// way back: attaching may need what the agent has given up since.
+    /// Detaches the programs on hot paths. Ends of threads are told when they are freed from here on, and idle time
+    /// comes from the idle loop. There is no way back: attaching may need what the agent has given up since.
     ///
     /// # Errors
     /// When the kernel side cannot be told or refuses.
     pub fn go_quiet(&mut self) -> Result<(), DrainError> {
+        if let Err(error) = self.watch_idle_loop() {
+            tracing::warn!(%error, "idle time of CPUs is not seen any more: it will stand in the residual");
+        }
         // First the other way of telling: a thread that ends in between is told once, its slot says so.
         self.tell(CONTROL_QUIET, 1)?;
         self.probes.detach_hot().map_err(DrainError::Detach)

@@ -143,7 +143,7 @@ impl Observer {
         if let Some(drain) = drain.as_mut().filter(|_drain| quiet) {
             drain.go_quiet()?;
         }
-        let before = read_audit(drain.as_ref().filter(|_drain| !quiet))?;
+        let before = read_audit(drain.as_ref())?;
         let costs_before = drain
             .as_ref()
             .map(|drain| drain.costs().collect())
@@ -219,8 +219,6 @@ impl Observer {
         }
         drain.go_quiet()?;
         self.quiet = true;
-        // From here on idle time is counted by /proc/stat.
-        self.before.idle = read_audit(None)?.idle;
         tracing::warn!(
             spent_ppm,
             budget_ppm = self.budget.ppm,
@@ -290,7 +288,7 @@ impl Observer {
             wall_ns: clock::wall_ns(),
             boottime_ns: clock::boottime_ns(),
         };
-        let reading = read_audit(self.drain.as_ref().filter(|_drain| !self.quiet))?;
+        let reading = read_audit(self.drain.as_ref())?;
         self.fold.begin_walk();
         let fold = &mut self.fold;
         if let Some(drain) = &mut self.drain {
