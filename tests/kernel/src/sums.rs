@@ -78,13 +78,8 @@ impl Ledger {
         let audit = snapshot.audit.as_ref().context("every snapshot has its audit")?;
         let drain_ns = snapshot.agent_cost.as_ref().map_or(0, |cost| cost.drain_ns);
         self.sums.add(snapshot, audit);
-        // Use of a thread whose end was lost is found some walks later, and shows then.
-        let slack_ns = or_guest(SLACK_NS, GUEST_SLACK_NS);
-        let most = if self.sums.lost_events == 0 {
-            (snapshot.interval_ns + drain_ns + slack_ns) * u64::from(audit.cpus.max(1))
-        } else {
-            u64::MAX
-        };
+        let most = (snapshot.interval_ns + drain_ns + or_guest(SLACK_NS, GUEST_SLACK_NS))
+            * u64::from(audit.cpus.max(1));
         let mut all = 0;
         for sample in &snapshot.samples {
             let delta = sample.cpu_time_ns_delta;

@@ -112,6 +112,35 @@ fn a_thousand_threads_that_exit_during_drains_make_no_spike() -> Result<()> {
     )
 }
 
+/// Threads that the agent knows burn, and end while the buffer is full: nobody tells their end. What they used
+/// belongs into the long interval in which they did.
+#[test]
+fn threads_whose_end_was_lost_make_no_spike() -> Result<()> {
+    let _alone = alone();
+    let mut watch = Watch::start()?;
+    let mut program = Program::start(LOAD, "thread-swarm 50 40000")?;
+    let pid = program.pid();
+    watch.until("all threads are known", 30, |watch| {
+        watch.newest(pid).is_ok_and(|sample| sample.threads == 51)
+    })?;
+    // Nobody drains meanwhile.
+    let (_status, _used) = Program::start(LOAD, "spawn 7000 /bin/true")?.wait4()?;
+    program.hear("ready")?;
+    program.go_on()?;
+    program.hear("ended")?;
+    // Each tick holds the row against the length of its interval.
+    for _interval in 0..8 {
+        watch.next_interval()?;
+    }
+    ensure!(
+        watch.losses("ring_full") > 0,
+        "nothing was lost, so nothing was tested"
+    );
+    let total = watch.newest(pid)?.cpu_time_ns;
+    ensure!(total >= 2_000_000_000, "{total} ns in all");
+    program.go_on()
+}
+
 #[test]
 fn a_number_of_a_pid_namespace_is_told_although_it_is_gone_when_the_process_is() -> Result<()> {
     let _alone = alone();
