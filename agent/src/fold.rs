@@ -4,6 +4,7 @@
 //! difference; a process's total is the sum of these differences, whatever order its threads begin and end in.
 //! A counter that falls is a torn read: it counts as no use, the greater value stays the base.
 
+mod lost;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use procscope_agent_common::{
     ThreadTotals,
 };
 
+pub use lost::LastWord;
+use lost::{Ended, LOST_AFTER_NS, WALKS_UNTIL_LOST};
 pub use process::{CpuSplit, Exit, Facts, FoldedProcess, Memory, Standing};
 use process::{Process, add, rise, until_zero};
 
@@ -22,22 +25,6 @@ use process::{Process, add, rise, until_zero};
 pub const PROCESSES_MAX: usize = 1 << 20;
 /// Threads known at most.
 pub const THREADS_MAX: usize = 1 << 21;
-/// A thread that more walks than this did not find, and whose end nobody told, has ended unseen.
-const WALKS_UNTIL_LOST: u64 = 2;
-/// … and that was not found for so long, in nanoseconds: in quiet mode an end is told when the task is freed, which
-/// the kernel does at its leisure.
-const LOST_AFTER_NS: u64 = 2_000_000_000;
-/// What the scheduler last said of a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastWord {
-    /// Its CPU time, nanoseconds.
-    pub cpu_time_ns: u64,
-    /// Its run-queue wait, nanoseconds.
-    pub runqueue_ns: u64,
-    /// It was its last: if nobody has told its end by now, nobody will.
-    pub ended: bool,
-}
-
 /// A thread for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ThreadKey {
@@ -59,16 +46,6 @@ struct Thread {
     walk: u64,
     /// When the interval of that walk began, nanoseconds of `CLOCK_BOOTTIME`.
     seen_boottime_ns: u64,
-}
-
-/// A process that was reported as ended.
-#[derive(Debug, Clone, Copy)]
-struct Ended {
-    /// The last walk that found a zombie of it, or in which it was reported.
-    walk: u64,
-    boottime_ns: u64,
-    /// Nothing of it was missing: what is told of it later says nothing new.
-    complete: bool,
 }
 
 /// What one interval came to.
@@ -408,49 +385,6 @@ impl Fold {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty()
-    }
-
-    /// Threads that no walk finds any more: gone for good when their end was told, lost otherwise.
-    fn end_lost_threads(&mut self, now_boottime_ns: u64, last_word: impl Fn(u32, u64) -> Option<LastWord>) {
-        let (walk, begun_boottime_ns) = (self.walk, self.begun_boottime_ns);
-        let mut lost = Vec::new();
-        self.threads.retain(|key, thread| {
-            if thread.walk == walk {
-                return true;
-            }
-            if thread.ended {
-                return false;
-            }
-            let from_proc = self
-                .processes
-                .get(&thread.process)
-                .is_some_and(|process| process.facts.from_proc);
-            let word = last_word(key.tid, key.start_boottime_ns);
-            let certain = from_proc || word.is_some_and(|word| word.ended);
-            let long_ago = now_boottime_ns.saturating_sub(thread.seen_boottime_ns) >= LOST_AFTER_NS;
-            if certain || (long_ago && walk - thread.walk > WALKS_UNTIL_LOST) {
-                lost.push((word, thread.process, thread.totals));
-                return false;
-            }
-            true
-        });
-        for (word, process, before) in lost {
-            let Some(process) = self.processes.get_mut(&process) else {
-                self.lost_ends += 1;
-                continue;
-            };
-            // That ends are not told is what sampling means.
-            self.lost_ends += u64::from(!process.facts.from_proc);
-            process.live_threads = process.live_threads.saturating_sub(1);
-            process.any_ended = true;
-            process.any_lost |= !process.facts.from_proc;
-            process.touched = walk;
-            process.touched_boottime_ns = begun_boottime_ns;
-            if let Some(word) = word {
-                process.totals.cpu_time_ns += word.cpu_time_ns.saturating_sub(before.cpu_time_ns);
-                process.totals.runqueue_ns += word.runqueue_ns.saturating_sub(before.runqueue_ns);
-            }
-        }
     }
 
     fn process(&mut self, key: ProcessKey) -> Option<&mut Process> {
