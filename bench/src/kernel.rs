@@ -151,7 +151,9 @@ fn by_bpf_stats(kernel: &Kernel, pipe: &mut PingPong, verdict: &mut Verdict) -> 
     }
     for hot in HOT {
         if !figures.keys().any(|(_load, tracepoint)| tracepoint == hot) {
-            verdict.passed.push(format!("{hot}: no such program is attached"));
+            verdict
+                .exceeded
+                .push(format!("{hot}: no such program is attached"));
         }
     }
     Ok(())

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// What a bench found: its bounds that were passed, each in a line.
+/// What a bench found: its bounds that were exceeded, each in a line.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     /// Empty: every bound is kept.
-    pub(crate) passed: Vec<String>,
+    pub(crate) exceeded: Vec<String>,
 }
 
 impl Verdict {
@@ -14,13 +14,13 @@ impl Verdict {
     pub(crate) fn at_most(&mut self, what: &str, figure: f64, bound: f64, unit: &str) -> String {
         let kept = figure <= bound;
         if !kept {
-            self.passed.push(format!(
-                "{what}: {figure:.2} {unit} is more than its bound of {bound} {unit}"
+            self.exceeded.push(format!(
+                "{what}: {figure:.3} {unit} is more than its bound of {bound} {unit}"
             ));
         }
         format!(
             "{what}: {figure:.2} {unit}, bound {bound}{}",
-            if kept { "" } else { "  PASSED" }
+            if kept { "" } else { "  EXCEEDED" }
         )
     }
 }
@@ -86,7 +86,7 @@ mod tests {
         let check = |figure| {
             let mut verdict = Verdict::default();
             verdict.at_most("x", figure, 1.5, "times");
-            verdict.passed.is_empty()
+            verdict.exceeded.is_empty()
         };
         assert_eq!([check(1.5), check(1.51), check(f64::NAN)], [true, false, false]);
     }
