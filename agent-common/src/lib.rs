@@ -20,7 +20,7 @@ pub use process::{
 };
 pub use slots::{
     CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER, OverflowSlot,
-    THREAD_SLOTS, ThreadSlot, thread_slot_index,
+    THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, thread_slot_index,
 };
 
 /// A type that crosses the kernel boundary as bytes.

@@ -237,8 +237,8 @@ pub struct ExecEvent {
     pub uid: u32,
     /// Bytes of `arguments` that are filled.
     pub arguments_len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Greatest resident set that the thread saw in this epoch before it called execve, in pages. 0: nothing.
+    pub peak_rss_pages: u32,
     /// Name of the command, ended by zero.
     pub comm: [u8; COMM_LEN],
     /// Last part of the control group's path, ended by zero.

@@ -71,6 +71,21 @@ const _: () = assert!(
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadSlot {}
 
+/// Lengths that run-queue waits are told apart by: below 1,024 ns, 2,048 ns and so on, the last one open.
+pub const WAIT_BUCKETS: usize = 16;
+
+/// Run-queue waits of the thread whose `ThreadSlot` has the same index, by length. One cache line.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy)]
+pub struct WaitSlot {
+    /// How many of each length. They wrap.
+    pub counts: [u32; WAIT_BUCKETS],
+}
+
+const _: () = assert!(size_of::<WaitSlot>() == 64, "one cache line, no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for WaitSlot {}
+
 /// Idle time of one CPU. One cache line.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,7 @@ use crate::{
     lifecycle::submit,
     maps::{EVENTS, SLOTS, add_to_overflow, count_drop, is_quiet},
     task::Task,
+    waits,
 };
 
 /// `previous` leaves the CPU in `previous_state`, `next` gets it. Interrupts are off.
@@ -29,8 +30,14 @@ pub(crate) fn on_switch(previous: Task, next: Task, previous_state: u32) {
         // SAFETY: only the CPU that switches this thread out writes its slot, interrupts off. Another thread
         // with the same slot may write on another CPU: its identity then differs, and that was counted.
         unsafe { write_volatile(&raw mut (*slot).cpu_time_ns, previous.cpu_time_ns()) };
+        let runqueue_ns = previous.runqueue_ns();
+        if waits::are_counted() {
+            // SAFETY: as above.
+            let before_ns = unsafe { read_volatile(&raw const (*slot).runqueue_ns) };
+            waits::count(previous.tid(), runqueue_ns.wrapping_sub(before_ns));
+        }
         // SAFETY: as above.
-        unsafe { write_volatile(&raw mut (*slot).runqueue_ns, previous.runqueue_ns()) };
+        unsafe { write_volatile(&raw mut (*slot).runqueue_ns, runqueue_ns) };
         if dead {
             // SAFETY: as above.
             unsafe { write_volatile(&raw mut (*slot).ended, 1) };
@@ -66,7 +73,7 @@ pub(crate) fn slot_of(task: Task) -> Option<*mut ThreadSlot> {
     unsafe {
         write_volatile(&raw mut (*slot).tid, 0);
         write_volatile(&raw mut (*slot).cpu_time_ns, 0);
-        write_volatile(&raw mut (*slot).runqueue_ns, 0);
+        write_volatile(&raw mut (*slot).runqueue_ns, first_wait_base(task));
         write_volatile(&raw mut (*slot).peak_epoch, [0; 2]);
         write_volatile(&raw mut (*slot).ended, 0);
         write_volatile(&raw mut (*slot).walked, 0);
@@ -75,6 +82,21 @@ pub(crate) fn slot_of(task: Task) -> Option<*mut ThreadSlot> {
         write_volatile(&raw mut (*slot).tid, tid);
     }
     Some(slot)
+}
+
+/// What a thread had waited before the run or pause in which its slot becomes its own: nothing, or where waits are
+/// counted one by one and it has run before, all of it.
+#[inline(always)]
+fn first_wait_base(task: Task) -> u64 {
+    if !waits::are_counted() {
+        return 0;
+    }
+    waits::clear(task.tid());
+    if task.runqueue_waits() > 1 {
+        task.runqueue_ns()
+    } else {
+        0
+    }
 }
 
 /// `task` is freed: the last that is heard of it. Only in quiet mode nobody has told its end before.

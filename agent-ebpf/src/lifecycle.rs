@@ -14,6 +14,7 @@ use procscope_agent_common::{
 
 use crate::{
     maps::{EVENTS, count_drop},
+    rss,
     task::{Task, write_filename},
 };
 
@@ -83,7 +84,7 @@ pub(crate) fn on_exec(ctx: &BtfTracePointContext, task: Task, old_tid: u32, bprm
         (*to).cgroup_id = task.cgroup_id();
         (*to).exec_generation = task.exec_generation();
         (*to).uid = task.uid();
-        (*to).reserved = 0;
+        (*to).peak_rss_pages = rss::take_peak(task);
         (*to).comm = task.comm();
         task.write_cgroup_name((&raw mut (*to).cgroup_name).cast(), CGROUP_NAME_LEN as u32);
         write_filename(bprm, (&raw mut (*to).filename).cast(), FILENAME_LEN as u32);
@@ -105,7 +106,7 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
     let Some(mut event) = EVENTS.reserve::<ExitEvent>(0) else {
         return no_room(ctx, "exit", task.tgid());
     };
-    let (has_mm, peak_rss_pages) = match task.mm() {
+    let (has_mm, peak_rss_pages) = match task.own_mm() {
         Some(mm) => {
             let (now, noted) = (mm.rss_pages(), mm.hiwater_pages());
             (1, if now > noted { now } else { noted })

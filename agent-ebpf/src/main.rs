@@ -32,6 +32,7 @@ mod percpu;
 mod rss;
 mod task;
 mod tasks;
+mod waits;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use procscope_agent_common::Program;

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) fn on_change(mm: *const u8) {
     // SAFETY: a helper without conditions; the verifier knows what it returns.
     let current = Task::from_ptr(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
-    let Some(own) = current.mm() else { return };
+    let Some(own) = current.own_mm() else { return };
     let mm = Mm::from_ptr(mm);
     if !mm.is(own) {
         return;
@@ -35,5 +35,23 @@ pub(crate) fn on_change(mm: *const u8) {
     unsafe {
         write_volatile(&raw mut (*slot).peak_rss_pages[bank], pages);
         write_volatile(&raw mut (*slot).peak_epoch[bank], epoch);
+    }
+}
+
+/// What the current thread has noted in this epoch, which is then forgotten: it belongs to the program before its
+/// execve, and to the interval, but not to the life of the program after it.
+#[inline(always)]
+pub(crate) fn take_peak(current: Task) -> u32 {
+    let Some(slot) = slot_of(current) else { return 0 };
+    let epoch = epoch() as u32;
+    let bank = (epoch & 1) as usize;
+    // SAFETY: as in `on_change`.
+    unsafe {
+        if read_volatile(&raw const (*slot).peak_epoch[bank]) != epoch {
+            return 0;
+        }
+        let pages = read_volatile(&raw const (*slot).peak_rss_pages[bank]);
+        write_volatile(&raw mut (*slot).peak_rss_pages[bank], 0);
+        pages as u32
     }
 }

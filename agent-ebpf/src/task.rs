@@ -118,6 +118,8 @@ impl Task {
         /// When it last began to run or was last accounted, by the runqueue's task clock.
         exec_start_ns: u64 = TASK_EXEC_START,
         runqueue_ns: u64 = TASK_RUN_DELAY,
+        /// Times that it was given a CPU.
+        runqueue_waits: u64 = TASK_PCOUNT,
         comm: [u8; COMM_LEN] = TASK_COMM,
     }
 
@@ -127,6 +129,19 @@ impl Task {
         // SAFETY: see `members!`.
         let mm: *const u8 = unsafe { member(self.0, &TASK_MM) };
         if mm.is_null() { None } else { Some(Mm(mm)) }
+    }
+
+    /// The address space, unless it is the parent's and only lent: by vfork(2) until the child calls execve, or by
+    /// clone(2) with `CLONE_VM` for good. The parent has it in its figures.
+    #[inline(always)]
+    pub(crate) fn own_mm(self) -> Option<Mm> {
+        let mm = self.mm()?;
+        // SAFETY: see `members!`.
+        let parent = Self(unsafe { member(self.0, &TASK_REAL_PARENT) });
+        match parent.mm() {
+            Some(lent) if mm.is(lent) => None,
+            _ => Some(mm),
+        }
     }
 
     /// What the threads of the process share.
@@ -189,8 +204,7 @@ impl Task {
         let totals = unsafe { totals(self.0, &offsets) };
         ThreadTotals {
             runqueue_ns: self.runqueue_ns(),
-            // SAFETY: see `members!`.
-            runqueue_waits: unsafe { member(self.0, &TASK_PCOUNT) },
+            runqueue_waits: self.runqueue_waits(),
             ..totals
         }
     }

@@ -101,7 +101,7 @@ unsafe fn write(record: *mut TaskRecord, task: Task) {
         }
         let mut pages = [0; 4];
         let (mut hiwater_pages, mut virtual_pages) = (0, 0);
-        if let Some(mm) = task.mm()
+        if let Some(mm) = task.own_mm()
             && (is_leader || task.leader().mm().is_none())
         {
             flags |= TASK_HAS_MM;

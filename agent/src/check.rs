@@ -205,6 +205,7 @@ fn programs() -> [Line; 2] {
         interval: Duration::from_secs(1),
         cmdline: Cmdline::Off,
         source: SourceChoice::Ebpf,
+        runqueue_histogram: false,
         hooks: Hooks::Auto,
         kernel_budget_ppm: 1_000_000,
     };

@@ -1,6 +1,6 @@
 //! Arguments, environment and file → a configuration that cannot be wrong.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use procscope_startup::{Common, Failure, Result, format_duration, parse_duration, read_config, read_secret};
@@ -68,6 +68,9 @@ pub struct MeasureArgs {
     /// Which programs run in the kernel [default: auto]
     #[arg(long, value_enum, value_name = "WHICH", env = "PROCSCOPE_AGENT_HOOKS")]
     pub hooks: Option<Hooks>,
+    /// Count run-queue waits by length, for each process
+    #[arg(long, env = "PROCSCOPE_AGENT_RUNQUEUE_HISTOGRAM")]
+    pub runqueue_histogram: bool,
     /// Percent of the machine that they may cost with `--hooks auto` [default: 0.5]
     #[arg(long, value_name = "PERCENT", env = "PROCSCOPE_AGENT_KERNEL_BUDGET")]
     pub kernel_budget: Option<f64>,
@@ -88,7 +91,10 @@ pub struct RunArgs {
     /// Folder that keeps the agent's identity [default: /var/lib/procscope-agent]
     #[arg(long, value_name = "DIR", env = "PROCSCOPE_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Send the token in the clear to a collector on another machine
+    /// Address of a page with metrics for Prometheus, for instance 127.0.0.1:7402 [default: none]
+    #[arg(long, value_name = "ADDRESS", env = "PROCSCOPE_AGENT_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Send the token in the clear to a collector on another machine, and show metrics to other machines
     #[arg(long, env = "PROCSCOPE_AGENT_INSECURE")]
     pub insecure: bool,
     /// End when the process that started this one ends
@@ -130,9 +136,11 @@ pub struct File {
     source: Option<SourceChoice>,
     hooks: Option<Hooks>,
     kernel_budget: Option<f64>,
+    runqueue_histogram: Option<bool>,
     collector: Option<String>,
     token_file: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    metrics_listen: Option<SocketAddr>,
     insecure: Option<bool>,
 }
 
@@ -145,6 +153,8 @@ pub struct Config {
     pub collector: Endpoint,
     /// As what.
     pub token: MetadataValue<Ascii>,
+    /// Where the metrics page is; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
     /// End with the process that started this one.
@@ -197,6 +207,7 @@ pub fn settings(args: &MeasureArgs, file: &File) -> Result<Settings> {
         cmdline: args.cmdline.or(file.cmdline).unwrap_or_default(),
         source: args.source.or(file.source).unwrap_or_default(),
         hooks: args.hooks.or(file.hooks).unwrap_or_default(),
+        runqueue_histogram: args.runqueue_histogram || file.runqueue_histogram.unwrap_or(false),
         kernel_budget_ppm: budget_ppm(args.kernel_budget.or(file.kernel_budget).unwrap_or(0.5))?,
     })
 }
@@ -246,6 +257,12 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
              --insecure"
         )));
     }
+    let metrics_listen = args.metrics_listen.or(file.metrics_listen);
+    if let Some(address) = metrics_listen.filter(|address| !insecure && !address.ip().is_loopback()) {
+        return Err(Failure::usage(format_args!(
+            "metrics address {address} is open to other machines: take one of 127.0.0.1, or allow it with --insecure"
+        )));
+    }
     let Some(token_file) = args.token_file.as_ref().or(file.token_file.as_ref()) else {
         return Err(Failure::usage(
             "no token for the collector: name the file that holds it with --token-file \
@@ -264,6 +281,7 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
         settings,
         collector: Endpoint::from(uri),
         token,
+        metrics_listen,
         state_dir: args
             .state_dir
             .clone()
@@ -294,6 +312,7 @@ mod tests {
             source: None,
             hooks: None,
             kernel_budget: None,
+            runqueue_histogram: false,
         };
         settings(&args, &File::default())
     }

@@ -3,8 +3,10 @@
 
 mod overflow;
 mod shared;
+mod waits;
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, Read as _},
     os::fd::{AsRawFd as _, RawFd},
@@ -14,8 +16,8 @@ use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use procscope_agent_common::{
     CONTROL_EPOCH, CONTROL_QUIET, CostSlot, CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK,
-    EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot, PROGRAMS, Program,
-    THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, thread_slot_index,
+    EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot, PROGRAMS, ProcessKey,
+    Program, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, WAIT_BUCKETS, thread_slot_index,
 };
 
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
 };
 use overflow::Overflow;
 use shared::Shared;
+use waits::Waits;
 
 /// Bytes asked of the iterator at a time: what the kernel fills at once, several times over.
 const WALK_BUFFER_LEN: usize = 128 << 10;
@@ -85,6 +88,9 @@ pub struct CpuIdle {
     pub known: bool,
 }
 
+/// Run-queue waits of processes by length: below 1,024 ns, 2,048 ns and so on, the last one open.
+pub type WaitsByProcess = HashMap<ProcessKey, [u64; WAIT_BUCKETS]>;
+
 /// The kernel side, open for reading. Dropping it detaches the programs.
 pub struct Drain {
     slots: Shared<ThreadSlot>,
@@ -100,6 +106,7 @@ pub struct Drain {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     probes: Probes,
     watches_idle_loop: bool,
+    waits: Option<Waits>,
 }
 
 impl Drain {
@@ -110,6 +117,12 @@ impl Drain {
     pub fn open(mut probes: Probes, cpus: u32) -> Result<Self, DrainError> {
         let slots = Shared::map(take(&mut probes, "SLOTS")?, "SLOTS", THREAD_SLOTS)?;
         let costs = Shared::map(take(&mut probes, "COSTS")?, "COSTS", cpus * PROGRAMS)?;
+        let waits = if probes.counts_waits {
+            let slots = Shared::map(take(&mut probes, "WAITS")?, "WAITS", THREAD_SLOTS)?;
+            Some(Waits::new(slots))
+        } else {
+            None
+        };
         let cpu_count = cpus;
         let cpus = Shared::map(take(&mut probes, "CPUS")?, "CPUS", cpus)?;
         let events = RingBuf::try_from(take(&mut probes, "EVENTS")?).map_err(|source| DrainError::Map {
@@ -141,6 +154,7 @@ impl Drain {
             logger,
             probes,
             watches_idle_loop: false,
+            waits,
         };
         drain.set_epoch(1)?;
         Ok(drain)
@@ -271,7 +285,13 @@ impl Drain {
                 Some(EVENT_EXIT) => _ = record(bytes).map(|event| each(Event::Exit(&event))),
                 Some(EVENT_THREAD_END) => {
                     _ = record(bytes).map(|event: ThreadEndEvent| {
-                        let peak = self.slots.peak(event.tid, event.start_boottime_ns, self.epoch);
+                        let (tid, start) = (event.tid, event.start_boottime_ns);
+                        let peak = self.slots.peak(tid, start, self.epoch);
+                        if let Some(waits) = &mut self.waits
+                            && self.slots.belongs_to(tid, start)
+                        {
+                            waits.look_at(event.process, tid, start);
+                        }
                         each(Event::ThreadEnd(&event, peak));
                     });
                 }
@@ -290,6 +310,9 @@ impl Drain {
     /// # Errors
     /// When the kernel refuses or ends the walk with half a record.
     pub fn walk(&mut self, mut each: impl FnMut(&TaskRecord, u64)) -> Result<(), DrainError> {
+        if let Some(waits) = &mut self.waits {
+            waits.begin_walk();
+        }
         let mut file = File::from(probes::open_iterator(&self.probes.iterator).map_err(DrainError::Walk)?);
         let ended_epoch = self.epoch - 1;
         let mut filled = 0;
@@ -304,6 +327,11 @@ impl Drain {
             let whole = filled - filled % size_of::<TaskRecord>();
             for bytes in self.walk_buffer[..whole].chunks_exact(size_of::<TaskRecord>()) {
                 if let Some(task) = record::<TaskRecord>(bytes) {
+                    if let Some(waits) = &mut self.waits
+                        && self.slots.belongs_to(task.tid, task.start_boottime_ns)
+                    {
+                        waits.look_at(task.process, task.tid, task.start_boottime_ns);
+                    }
                     each(
                         &task,
                         self.slots.peak(task.tid, task.start_boottime_ns, ended_epoch),
@@ -313,11 +341,19 @@ impl Drain {
             self.walk_buffer.copy_within(whole..filled, 0);
             filled -= whole;
         }
+        if let Some(waits) = &mut self.waits {
+            waits.end_walk();
+        }
         if filled == 0 {
             Ok(())
         } else {
             Err(DrainError::Walk(io::ErrorKind::UnexpectedEof.into()))
         }
+    }
+
+    /// Run-queue waits of each process by length since this was last asked; empty unless they are counted.
+    pub fn take_waits(&mut self) -> WaitsByProcess {
+        self.waits.as_mut().map(Waits::take).unwrap_or_default()
     }
 
     /// What the scheduler last said of a thread that no walk finds any more.
@@ -385,6 +421,12 @@ fn record<T: KernelRecord>(bytes: &[u8]) -> Option<T> {
 }
 
 impl Shared<ThreadSlot> {
+    /// Whether a thread has its slot now.
+    fn belongs_to(&self, tid: u32, start_boottime_ns: u64) -> bool {
+        self.get(thread_slot_index(tid))
+            .is_some_and(|slot| slot.tid == tid && slot.start_boottime_ns == start_boottime_ns)
+    }
+
     /// The greatest resident set that a thread saw in one epoch, in pages; 0: nothing was seen.
     fn peak(&self, tid: u32, start_boottime_ns: u64, epoch: u64) -> u64 {
         let Some(slot) = self.get(thread_slot_index(tid)) else {

@@ -155,7 +155,8 @@ impl Fold {
         process.interval_peak_pages = if process.first_seen && !process.before_us {
             None
         } else {
-            process.interval_peak_pages.max(process.rss_pages())
+            let noted = Some(u64::from(event.peak_rss_pages)).filter(|pages| *pages > 0);
+            process.interval_peak_pages.max(process.rss_pages()).max(noted)
         };
         process.memory = None;
         process.lifetime_peak_pages = None;

@@ -13,6 +13,7 @@ pub mod drain;
 pub mod fold;
 pub mod host;
 pub mod identity;
+pub mod metrics;
 pub mod names;
 pub mod observer;
 pub mod offsets;
@@ -39,6 +40,7 @@ use tracing::info;
 
 use crate::{
     config::{Config, Format},
+    metrics::Metrics,
     observer::{ObserveError, Observer, Settings},
     queue::Queue,
     state::State,
@@ -54,6 +56,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Exit code 1 when the kernel side does not start or breaks.
 pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     let state = State::open(&config.state_dir)?;
+    let metrics = Arc::new(Metrics::new(&config.settings.host));
+    let page = config.metrics_listen.map(metrics::listen).transpose()?;
     let mut observer = start(config.settings.clone())?;
     if !observer.hidden_processes().is_empty() {
         tracing::warn!(
@@ -73,10 +77,12 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     let (done, drained) = oneshot::channel();
     let drain = {
         let (outbox, stop) = (Arc::clone(&outbox), Arc::clone(stop));
+        let drain_metrics = Arc::clone(&metrics);
         thread::Builder::new()
             .name("drain".to_owned())
             .spawn(move || {
-                let outcome = drain_loop(&mut observer, &outbox, agent_id, epoch, &stop);
+                let told = |snapshot: &v1::Snapshot| drain_metrics.note(snapshot);
+                let outcome = drain_loop(&mut observer, &outbox, agent_id, epoch, &stop, &told);
                 // The programs are detached before the rest of the agent says farewell.
                 drop(observer);
                 // The receiver is gone only when the agent is already ending.
@@ -90,6 +96,14 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
         .build()
         .map_err(|error| Failure::failed(format_args!("could not start the network side: {error}")))?
         .block_on(async {
+            if let Some(page) = page {
+                // Ends with the runtime; without it only the page is missing.
+                tokio::spawn(async move {
+                    if let Err(error) = metrics::serve(page, metrics).await {
+                        tracing::warn!(%error, "the metrics page is gone");
+                    }
+                });
+            }
             let uplink = uplink::run(config.collector, config.token, Arc::clone(&outbox));
             tokio::pin!(uplink);
             tokio::select! {
@@ -157,15 +171,22 @@ fn drain_loop(
     agent_id: [u8; 16],
     epoch: u64,
     stop: &AtomicBool,
+    told: &dyn Fn(&v1::Snapshot),
 ) -> Result<()> {
     while observer.wait(stop) {
-        push(observer, outbox, agent_id, epoch)?;
+        push(observer, outbox, agent_id, epoch, told)?;
     }
     // What was used since the last drain is told too.
-    push(observer, outbox, agent_id, epoch)
+    push(observer, outbox, agent_id, epoch, told)
 }
 
-fn push(observer: &mut Observer, outbox: &Outbox, agent_id: [u8; 16], epoch: u64) -> Result<()> {
+fn push(
+    observer: &mut Observer,
+    outbox: &Outbox,
+    agent_id: [u8; 16],
+    epoch: u64,
+    told: &dyn Fn(&v1::Snapshot),
+) -> Result<()> {
     let mut snapshot = observer.snapshot().map_err(|error| broken(&error))?;
     outbox.with(|queue| {
         let dropped = queue.take_dropped();
@@ -180,6 +201,7 @@ fn push(observer: &mut Observer, outbox: &Outbox, agent_id: [u8; 16], epoch: u64
         }
         queue.push(agent_id, epoch, &snapshot);
     });
+    told(&snapshot);
     Ok(())
 }
 

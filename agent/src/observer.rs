@@ -93,8 +93,8 @@ impl Observer {
         let attached_boottime_ns = clock::boottime_ns();
         let mut drain = match settings.source {
             SourceChoice::Proc => None,
-            SourceChoice::Ebpf => Some(attach()?),
-            SourceChoice::Auto => match attach() {
+            SourceChoice::Ebpf => Some(attach(settings.runqueue_histogram)?),
+            SourceChoice::Auto => match attach(settings.runqueue_histogram) {
                 Ok(drain) => Some(drain),
                 Err(error) => {
                     tracing::warn!(
@@ -137,6 +137,10 @@ impl Observer {
             sample_proc(&mut fold, &hidden, proc_units);
         } else {
             sample_proc(&mut fold, &shown_by_proc, proc_units);
+        }
+        if let Some(drain) = &mut drain {
+            // The past.
+            drain.take_waits();
         }
         fold.finish(clock::boottime_ns(), |_tid, _start| None);
         let quiet = settings.hooks == Hooks::Quiet && drain.is_some();
@@ -317,6 +321,8 @@ impl Observer {
             })
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
+        let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
+        sample::add_waits(&mut told.samples, &waits);
         // Nothing was lost, nothing is asked.
         if drops.iter().any(|count| *count > 0) {
             told.samples.extend(self.overflow()?);

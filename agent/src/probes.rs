@@ -11,7 +11,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 
-use procscope_agent_common::PROGRAMS;
+use procscope_agent_common::{PROGRAMS, THREAD_SLOTS};
 
 use crate::{btf, clock, offsets};
 
@@ -97,6 +97,8 @@ pub struct Probes {
     /// What being attached costs a program beside its own time, nanoseconds a run, with an empty program's own;
     /// `None`: this kernel did not let us measure it.
     pub attach_ns: Option<u64>,
+    /// Run-queue waits are counted by length.
+    pub counts_waits: bool,
     hot_links: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
@@ -124,6 +126,14 @@ impl Probes {
     /// # Errors
     /// When the kernel lacks something or refuses; `explain` makes it one line for a person.
     pub fn attach(cpus: u32) -> Result<Self, ProbeError> {
+        Self::attach_with(cpus, false)
+    }
+
+    /// The same, and run-queue waits are counted by length.
+    ///
+    /// # Errors
+    /// As `attach`.
+    pub fn attach_with(cpus: u32, count_waits: bool) -> Result<Self, ProbeError> {
         let bytes = fs::read(BTF_PATH).map_err(ProbeError::NoBtf)?;
         let (offsets, time_accounting, counts) = {
             let kernel = btf::Btf::parse(&bytes).map_err(ProbeError::Btf)?;
@@ -150,6 +160,11 @@ impl Probes {
             loader.override_global(name, offset, true);
         }
         loader.override_global("CPU_COUNT", &cpus, true);
+        let wait_switch = u32::from(count_waits);
+        loader.override_global("COUNT_WAITS", &wait_switch, true);
+        if count_waits {
+            loader.map_max_entries("WAITS", THREAD_SLOTS);
+        }
         let mut ebpf = loader.load(OBJECT).map_err(ProbeError::Load)?;
         // The iterator first: it is the only one that an unprivileged attach could refuse late.
         let iterator = link_iterator(&mut ebpf, &btf)?;
@@ -165,6 +180,7 @@ impl Probes {
             time_accounting,
             counts,
             attach_ns: None,
+            counts_waits: count_waits,
             hot_links: Vec::new(),
         };
         probes.attach_ns = probes.measure_attaching(&btf);

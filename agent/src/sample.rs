@@ -6,6 +6,7 @@ use procscope_agent_common::{OverflowSlot, ProcessKey};
 use procscope_proto::v1;
 
 use crate::{
+    drain::WaitsByProcess,
     fold::{Exit, FoldedProcess, Memory},
     identity::{Identities, Identity, process_id},
 };
@@ -152,6 +153,19 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1
         parent_start_boottime_ns: parent_start(process),
         cgroup_id: process.facts.cgroup_id,
         runqueue_wait_counts: Vec::new(),
+    }
+}
+
+/// Tells run-queue waits by length, where they are counted.
+pub fn add_waits(samples: &mut [v1::ProcessSample], waits: &WaitsByProcess) {
+    if waits.is_empty() {
+        return;
+    }
+    for sample in samples {
+        let key = ProcessKey::new(sample.pid, sample.start_boottime_ns);
+        if let Some(counts) = waits.get(&key) {
+            sample.runqueue_wait_counts = counts.to_vec();
+        }
     }
 }
 

@@ -95,6 +95,7 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
             "write_operations_delta": sample.write_operations_delta,
             "disk_read_bytes_delta": sample.disk_read_bytes_delta,
             "disk_written_bytes_delta": sample.disk_written_bytes_delta,
+            "runqueue_wait_counts": Some(&sample.runqueue_wait_counts).filter(|counts| !counts.is_empty()),
             "state": Some(&sample.state).filter(|state| !state.is_empty()),
             "namespace_pid": sample.namespace_pid,
             "cgroup_id": Some(sample.cgroup_id).filter(|id| *id != 0),

@@ -90,7 +90,7 @@ fn exec(process: ProcessKey, old_tid: u32) -> ExecEvent {
         exec_generation: 2,
         uid: 0,
         arguments_len: 0,
-        reserved: 0,
+        peak_rss_pages: 0,
         comm: *b"after\0\0\0\0\0\0\0\0\0\0\0",
         cgroup_name: [0; 104],
         filename: [0; 256],

@@ -17,14 +17,14 @@ const ONLINE: &str = "/sys/devices/system/cpu/online";
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
 /// Loads and attaches the kernel programs.
-pub(super) fn attach() -> Result<Drain, ObserveError> {
+pub(super) fn attach(count_waits: bool) -> Result<Drain, ObserveError> {
     let host = |what| move |source| ObserveError::Host { what, source };
     if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
         return Err(ObserveError::PidNamespace(other));
     }
     let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
     let slots = possible.iter().max().map_or(1, |last| last + 1);
-    Ok(Drain::open(Probes::attach(slots)?, slots)?)
+    Ok(Drain::open(Probes::attach_with(slots, count_waits)?, slots)?)
 }
 
 /// Adds what /proc says of these processes to the walk.

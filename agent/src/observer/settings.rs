@@ -44,6 +44,8 @@ pub struct Settings {
     pub cmdline: Cmdline,
     /// Where figures come from.
     pub source: SourceChoice,
+    /// Run-queue waits are counted by length.
+    pub runqueue_histogram: bool,
     /// Which programs run in the kernel.
     pub hooks: Hooks,
     /// What they may cost in parts per million of CPUs x wall, with `Hooks::Auto`.

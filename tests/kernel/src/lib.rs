@@ -90,6 +90,7 @@ impl Watch {
             interval: Duration::from_millis(100),
             cmdline: Cmdline::Scrubbed,
             source: SourceChoice::Ebpf,
+            runqueue_histogram: false,
             hooks: Hooks::Full,
             kernel_budget_ppm: 5_000,
         };
@@ -133,24 +134,6 @@ impl Watch {
     #[must_use]
     pub fn sums(&self) -> Sums {
         self.ledger.sums
-    }
-
-    /// Opens the books of the machine, from now on.
-    ///
-    /// # Errors
-    /// As `tick`.
-    pub fn open_books(&mut self) -> Result<Books> {
-        self.tick()?;
-        Books::open(self.sums(), self.snapshots.last().context("just pushed")?)
-    }
-
-    /// Closes them now.
-    ///
-    /// # Errors
-    /// As `tick`.
-    pub fn close_books(&mut self, books: &Books) -> Result<Balance> {
-        self.tick()?;
-        Ok(books.close(self.sums()))
     }
 
     /// Ends an interval every 100 ms until something is so.
