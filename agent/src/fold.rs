@@ -76,6 +76,8 @@ pub struct Fold {
     begun_boottime_ns: u64,
     /// When the kernel programs were attached, nanoseconds of `CLOCK_BOOTTIME`.
     attached_boottime_ns: u64,
+    /// Ends are told late.
+    quiet: bool,
     torn_reads: u64,
     lost_ends: u64,
     overflow: u64,
@@ -229,7 +231,9 @@ impl Fold {
     /// A thread ran for the last time. `peak_pages`: its peak in this interval, 0 when nothing was seen.
     pub fn thread_end(&mut self, event: &ThreadEndEvent, peak_pages: u64) {
         if let Some(ended) = self.ended.get(&event.process) {
-            self.lost_ends += u64::from(!ended.complete);
+            // Only a first thread can be given up as a zombie; of another nothing was known yet.
+            let is_known = ended.complete && event.tid == event.process.tgid;
+            self.lost_ends += u64::from(!is_known);
             return;
         }
         let key = ThreadKey {
@@ -256,6 +260,11 @@ impl Fold {
         if peak_pages > 0 {
             process.note_peak(peak_pages, 0);
         }
+    }
+
+    /// From here on the end of a thread is told when the task is freed, at the kernel's leisure.
+    pub fn go_quiet(&mut self) {
+        self.quiet = true;
     }
 
     /// Begins a walk over all tasks.
@@ -331,7 +340,7 @@ impl Fold {
     ) -> Folded {
         self.end_lost_threads(now_boottime_ns, last_word);
         let mut folded = Folded::default();
-        let (walk, seeded) = (self.walk, self.seeded);
+        let (walk, seeded, quiet) = (self.walk, self.seeded, self.quiet);
         let ended = &mut self.ended;
         let mut lost_ends = 0;
         self.processes.retain(|key, process| {
@@ -343,7 +352,7 @@ impl Fold {
                 return true;
             }
             let lost_before = lost_ends;
-            let over = process.is_over(now_boottime_ns, walk, &mut lost_ends);
+            let over = process.is_over(now_boottime_ns, walk, quiet, &mut lost_ends);
             if !over || process.exit.is_some() {
                 folded.processes.push(process.sample(*key, over));
             }

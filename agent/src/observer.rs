@@ -146,6 +146,7 @@ impl Observer {
         let quiet = settings.hooks == Hooks::Quiet && drain.is_some();
         if let Some(drain) = drain.as_mut().filter(|_drain| quiet) {
             drain.go_quiet()?;
+            fold.go_quiet();
         }
         let before = read_audit(drain.as_ref())?;
         let costs_before = drain
@@ -222,6 +223,7 @@ impl Observer {
             return Ok(());
         }
         drain.go_quiet()?;
+        self.fold.go_quiet();
         self.quiet = true;
         tracing::warn!(
             spent_ppm,

@@ -50,7 +50,9 @@ impl Fold {
                 .get(&thread.process)
                 .is_some_and(|process| process.facts.from_proc);
             let word = last_word(key.tid, key.start_boottime_ns);
-            let certain = from_proc || word.is_some_and(|word| word.ended);
+            // Its end may have been told after the last look at the events: they are looked at once more first.
+            let told_by_now = walk - thread.walk > 1;
+            let certain = from_proc || (told_by_now && word.is_some_and(|word| word.ended));
             let long_ago = now_boottime_ns.saturating_sub(thread.seen_boottime_ns) >= LOST_AFTER_NS;
             if certain || (long_ago && walk - thread.walk > WALKS_UNTIL_LOST) {
                 lost.push((word, thread.process, thread.totals));

@@ -276,7 +276,13 @@ impl Process {
     }
 
     /// Whether everything about its end is known, or will never be.
-    pub(super) fn is_over(&mut self, now_boottime_ns: u64, walk: u64, lost_ends: &mut u64) -> bool {
+    pub(super) fn is_over(
+        &mut self,
+        now_boottime_ns: u64,
+        walk: u64,
+        quiet: bool,
+        lost_ends: &mut u64,
+    ) -> bool {
         if self.facts.from_proc && self.live_threads == 0 {
             self.exit = Some(Exit {
                 status: None,
@@ -300,7 +306,12 @@ impl Process {
             }
             return true;
         };
-        let settled = !self.threaded || now_boottime_ns.saturating_sub(exit.end_boottime_ns) >= SETTLE_NS;
+        let since_exit_ns = now_boottime_ns.saturating_sub(exit.end_boottime_ns);
+        let settled = match (quiet, self.threaded) {
+            (true, _) => since_exit_ns >= LOST_AFTER_NS,
+            (false, true) => since_exit_ns >= SETTLE_NS,
+            (false, false) => true,
+        };
         if self.live_threads == 0 && self.any_ended && settled {
             return true;
         }
