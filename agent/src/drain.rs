@@ -6,7 +6,7 @@ mod shared;
 mod waits;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read as _},
     os::fd::{AsRawFd as _, RawFd},
@@ -106,6 +106,8 @@ pub struct Drain {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     probes: Probes,
     watches_idle_loop: bool,
+    /// CPUs that have switched since the programs were attached, whatever their slots say.
+    visited: HashSet<u32>,
     waits: Option<Waits>,
 }
 
@@ -154,10 +156,16 @@ impl Drain {
             logger,
             probes,
             watches_idle_loop: false,
+            visited: HashSet::new(),
             waits,
         };
         drain.set_epoch(1)?;
         Ok(drain)
+    }
+
+    /// These CPUs have switched under the eyes of the programs: one that has not idled since has idled for no time.
+    pub fn has_switched(&mut self, cpus: HashSet<u32>) {
+        self.visited = cpus;
     }
 
     /// Takes idle time from the idle loop too: for a kernel that hides switches.
@@ -384,7 +392,7 @@ impl Drain {
                 };
                 return Some(CpuIdle {
                     idle_ns: before.idle_ns + open,
-                    known: before.seen != 0,
+                    known: before.seen != 0 || self.visited.contains(&cpu),
                 });
             }
         }

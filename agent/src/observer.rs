@@ -122,7 +122,7 @@ impl Observer {
         fold.begin_walk();
         let mut hidden = Vec::new();
         if let Some(drain) = &mut drain {
-            visit_every_cpu();
+            drain.has_switched(visit_every_cpu());
             // Events from here on belong to what the first walk finds; those before it are its past.
             drain.events(|_event| {});
             drain.walk(|task, _peak| fold.task(task, 0))?;

@@ -1,6 +1,6 @@
 //! What is asked of the kernel and the machine at start and at the edges of an interval.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use super::ObserveError;
 use crate::{
@@ -61,20 +61,25 @@ pub(super) fn read_audit(drain: Option<&Drain>) -> Result<AuditReading, ObserveE
     })
 }
 
-/// Goes to each CPU once, so that each has switched under our eyes and says since when it idles.
-pub(super) fn visit_every_cpu() {
+/// Goes to each CPU once, so that each has switched under our eyes: one that idles says since when, one that does not
+/// has not idled. Tells where it has been.
+pub(super) fn visit_every_cpu() -> HashSet<u32> {
+    let mut visited = HashSet::new();
     let Ok(home) = rustix::thread::sched_getaffinity(None) else {
-        return;
+        return visited;
     };
     for cpu in (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| home.is_set(*cpu)) {
         let mut one = rustix::thread::CpuSet::new();
         one.set(cpu);
         // Refused: the CPU went offline, or is not ours; its idle time stays unknown and shows as residual.
-        _ = rustix::thread::sched_setaffinity(None, &one);
+        if rustix::thread::sched_setaffinity(None, &one).is_ok() {
+            visited.extend(u32::try_from(cpu));
+        }
     }
     if let Err(error) = rustix::thread::sched_setaffinity(None, &home) {
         tracing::warn!(%error, "could not give the agent all of its CPUs back");
     }
+    visited
 }
 
 /// Gives the memory that loading took back to the machine.
