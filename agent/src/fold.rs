@@ -40,6 +40,8 @@ struct Thread {
     walked_cpu_time_ns: u64,
     /// It ran for the last time: `totals` are final.
     ended: bool,
+    /// Missing, and ended by its slot, before the last look at the events.
+    seen_ended: bool,
     /// Walks that found it to have ended and not yet reaped.
     zombie_walks: u8,
     /// The last walk that found it.
@@ -436,6 +438,7 @@ impl Fold {
             process,
             totals: ThreadTotals::default(),
             walked_cpu_time_ns: 0,
+            seen_ended: false,
             zombie_walks: 0,
             ended: false,
             walk,

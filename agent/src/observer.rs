@@ -34,6 +34,9 @@ pub use settings::{Hooks, Settings, SourceChoice};
 /// The ring buffer is emptied at least this often, also when an interval is longer.
 const EVENTS_EVERY: Duration = Duration::from_millis(100);
 
+/// Between the slot of a thread that ends and its event lie some nanoseconds.
+const AFTER_SLOT: Duration = Duration::from_micros(200);
+
 /// Why observing does not start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -304,6 +307,12 @@ impl Observer {
             sample_proc(fold, &host::processes(), self.proc_units);
         }
         self.take_events();
+        let drain = self.drain.as_ref();
+        if self.fold.note_missing(|tid, start| drain?.last_word(tid, start)) {
+            // A program that has written the slot is about to write the event.
+            std::thread::sleep(AFTER_SLOT);
+            self.take_events();
+        }
         let drain = self.drain.as_ref();
         let folded = self
             .fold

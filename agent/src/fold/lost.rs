@@ -30,6 +30,21 @@ pub(super) struct Ended {
 }
 
 impl Fold {
+    /// Takes note of threads that the walk did not find and that have ended by their slots, and says whether there are
+    /// any. Their ends may have been told since the last look at the events: after one more look they are lost.
+    pub fn note_missing(&mut self, last_word: impl Fn(u32, u64) -> Option<LastWord>) -> bool {
+        let walk = self.walk;
+        let mut any = false;
+        for (key, thread) in &mut self.threads {
+            if thread.walk != walk && !thread.ended {
+                let word = last_word(key.tid, key.start_boottime_ns);
+                thread.seen_ended = word.is_some_and(|word| word.ended);
+                any |= thread.seen_ended;
+            }
+        }
+        any
+    }
+
     /// Threads that no walk finds any more: gone for good when their end was told, lost otherwise.
     pub(super) fn end_lost_threads(
         &mut self,
@@ -50,9 +65,7 @@ impl Fold {
                 .get(&thread.process)
                 .is_some_and(|process| process.facts.from_proc);
             let word = last_word(key.tid, key.start_boottime_ns);
-            // Its end may have been told after the last look at the events: they are looked at once more first.
-            let told_by_now = walk - thread.walk > 1;
-            let certain = from_proc || (told_by_now && word.is_some_and(|word| word.ended));
+            let certain = from_proc || (thread.seen_ended && word.is_some_and(|word| word.ended));
             let long_ago = now_boottime_ns.saturating_sub(thread.seen_boottime_ns) >= LOST_AFTER_NS;
             if certain || (long_ago && walk - thread.walk > WALKS_UNTIL_LOST) {
                 lost.push((word, thread.process, thread.totals));
