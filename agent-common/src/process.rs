@@ -20,6 +20,8 @@ pub const EVENT_EXEC: u32 = 2;
 pub const EVENT_EXIT: u32 = 3;
 /// `kind` of a `ThreadEndEvent`.
 pub const EVENT_THREAD_END: u32 = 4;
+/// `kind` of a `ProcessFreedEvent`.
+pub const EVENT_PROCESS_FREED: u32 = 5;
 
 /// `TaskRecord::flags`: it runs in the kernel only.
 pub const TASK_KERNEL_THREAD: u32 = 1;
@@ -321,3 +323,25 @@ const _: () = assert!(
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadEndEvent {}
+
+/// The first thread of a process is freed, which is the last of it. Told in quiet mode alone.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessFreedEvent {
+    /// `EVENT_PROCESS_FREED`.
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The process.
+    pub process: ProcessKey,
+    /// What all its threads have used, by the kernel's sum over them (`signal_struct`): without run-queue waits, and
+    /// without the last microseconds of a thread that was not the first.
+    pub totals: ThreadTotals,
+}
+
+const _: () = assert!(
+    size_of::<ProcessFreedEvent>() == 8 + 16 + 15 * 8,
+    "no implicit padding"
+);
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for ProcessFreedEvent {}

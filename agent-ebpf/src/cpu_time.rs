@@ -6,7 +6,8 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use procscope_agent_common::{
-    DropReason, EVENT_THREAD_END, TASK_DEAD_BIT, ThreadEndEvent, ThreadSlot, thread_slot_index,
+    DropReason, EVENT_PROCESS_FREED, EVENT_THREAD_END, ProcessFreedEvent, TASK_DEAD_BIT, ThreadEndEvent,
+    ThreadSlot, thread_slot_index,
 };
 
 use crate::{
@@ -105,6 +106,15 @@ pub(crate) fn on_free(task: Task) {
     if !is_quiet() {
         return;
     }
+    tell_end(task);
+    if task.tid() == task.tgid() {
+        send_process_freed(task);
+    }
+}
+
+/// The end of a thread that is freed, unless it was told when the thread left its CPU.
+#[inline(always)]
+fn tell_end(task: Task) {
     let slot = slot_of(task);
     if let Some(slot) = slot {
         // SAFETY: the thread runs nowhere any more, so nobody else writes its slot.
@@ -164,6 +174,22 @@ fn send_thread_end(task: Task, slot: Option<*mut ThreadSlot>) {
         process: task.process(),
         start_boottime_ns: task.start_boottime_ns(),
         totals: task.totals(),
+    });
+    submit(event);
+}
+
+/// What the kernel has summed up for the process, all threads together: an end that nobody heard is in it.
+#[inline(always)]
+fn send_process_freed(leader: Task) {
+    let Some(mut event) = EVENTS.reserve::<ProcessFreedEvent>(0) else {
+        count_drop(DropReason::RingFull);
+        return;
+    };
+    event.write(ProcessFreedEvent {
+        kind: EVENT_PROCESS_FREED,
+        reserved: 0,
+        process: leader.process(),
+        totals: leader.signal().ended_totals(),
     });
     submit(event);
 }

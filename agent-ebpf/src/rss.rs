@@ -15,9 +15,8 @@ use crate::{
 pub(crate) fn on_change(mm: *const u8) {
     // SAFETY: a helper without conditions; the verifier knows what it returns.
     let current = Task::from_ptr(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
-    let Some(own) = current.own_mm() else { return };
     let mm = Mm::from_ptr(mm);
-    if !mm.is(own) {
+    if !current.uses(mm) {
         return;
     }
     let pages = mm.rss_pages();
@@ -29,6 +28,10 @@ pub(crate) fn on_change(mm: *const u8) {
     // SAFETY: as above.
     let known = unsafe { read_volatile(&raw const (*slot).peak_rss_pages[bank]) };
     if known_epoch == epoch && pages <= known {
+        return;
+    }
+    // Asked last: it takes the parent's task, and most changes make no new peak.
+    if current.own_mm().is_none() {
         return;
     }
     // SAFETY: as above. The agent takes the peak only when it finds the epoch it waits for.

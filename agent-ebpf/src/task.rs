@@ -131,6 +131,14 @@ impl Task {
         if mm.is_null() { None } else { Some(Mm(mm)) }
     }
 
+    /// Whether `mm` is the address space it runs in.
+    #[inline(always)]
+    pub(crate) fn uses(self, mm: Mm) -> bool {
+        // SAFETY: see `members!`.
+        let own: *const u8 = unsafe { member(self.0, &TASK_MM) };
+        own == mm.0
+    }
+
     /// The address space, unless it is the parent's and only lent: by vfork(2) until the child calls execve, or by
     /// clone(2) with `CLONE_VM` for good. The parent has it in its figures.
     #[inline(always)]

@@ -16,8 +16,9 @@ use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use procscope_agent_common::{
     CONTROL_EPOCH, CONTROL_QUIET, CostSlot, CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK,
-    EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot, PROGRAMS, ProcessKey,
-    Program, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, WAIT_BUCKETS, thread_slot_index,
+    EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot,
+    PROGRAMS, ProcessFreedEvent, ProcessKey, Program, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot,
+    WAIT_BUCKETS, thread_slot_index,
 };
 
 use crate::{
@@ -77,6 +78,8 @@ pub enum Event<'a> {
     Exit(&'a ExitEvent),
     /// A thread ran for the last time. The number is its peak resident set of the open epoch, in pages.
     ThreadEnd(&'a ThreadEndEvent, u64),
+    /// The last of a process is freed.
+    ProcessFreed(&'a ProcessFreedEvent),
 }
 
 /// Idle time of one CPU at one moment.
@@ -302,6 +305,9 @@ impl Drain {
                         }
                         each(Event::ThreadEnd(&event, peak));
                     });
+                }
+                Some(EVENT_PROCESS_FREED) => {
+                    _ = record(bytes).map(|event| each(Event::ProcessFreed(&event)));
                 }
                 _ => {}
             }

@@ -12,8 +12,8 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 use procscope_agent_common::{
-    ExecEvent, ExitEvent, ForkEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
-    ThreadTotals,
+    ExecEvent, ExitEvent, ForkEvent, ProcessFreedEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord,
+    ThreadEndEvent, ThreadTotals,
 };
 
 pub use lost::LastWord;
@@ -233,8 +233,9 @@ impl Fold {
     /// A thread ran for the last time. `peak_pages`: its peak in this interval, 0 when nothing was seen.
     pub fn thread_end(&mut self, event: &ThreadEndEvent, peak_pages: u64) {
         if let Some(ended) = self.ended.get(&event.process) {
-            // Only a first thread can be given up as a zombie; of another nothing was known yet.
-            let is_known = ended.complete && event.tid == event.process.tgid;
+            // Only a first thread can be given up as a zombie; of another nothing was known yet, unless the kernel's
+            // own sum was.
+            let is_known = ended.summed || (ended.complete && event.tid == event.process.tgid);
             self.lost_ends += u64::from(!is_known);
             return;
         }
@@ -259,8 +260,16 @@ impl Fold {
             return;
         };
         process.end_thread(self.threads.get_mut(&key));
+        process.leader_ended |= event.tid == event.process.tgid;
         if peak_pages > 0 {
             process.note_peak(peak_pages, 0);
+        }
+    }
+
+    /// The last of a process was freed: what all its threads have used.
+    pub fn process_freed(&mut self, event: &ProcessFreedEvent) {
+        if let Some(process) = self.processes.get_mut(&event.process) {
+            process.summed = Some(event.totals);
         }
     }
 
@@ -309,6 +318,10 @@ impl Fold {
                 thread.zombie_walks = thread.zombie_walks.saturating_add(1);
                 if thread.zombie_walks > 1 {
                     process.end_thread(Some(thread));
+                    process.leader_ended |= is_leader;
+                    if self.quiet && is_leader && task.threads <= 1 {
+                        process.summed = Some(add(task.ended, task.totals));
+                    }
                 }
             }
         }
@@ -364,6 +377,7 @@ impl Fold {
                     walk,
                     boottime_ns: now_boottime_ns,
                     complete: lost_ends == lost_before && !process.any_lost,
+                    summed: process.summed.is_some(),
                 };
                 ended.insert(*key, end);
             }

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod names;
 pub mod observer;
 pub mod offsets;
+pub mod privileges;
 pub mod probes;
 pub mod procfs;
 pub mod queue;
@@ -91,6 +92,8 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
             })
             .map_err(|error| Failure::failed(format_args!("could not start a thread: {error}")))?
     };
+    // The other thread does so after its first interval, in which it reads what ran before.
+    privileges::give_up(None);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -149,7 +152,12 @@ pub fn sample(settings: Settings, count: u64, format: Format, stop: &AtomicBool)
             Format::Table => show::table(&mut out, &snapshot),
         };
         match written {
-            Ok(()) => printed += 1,
+            Ok(()) => {
+                if printed == 0 {
+                    privileges::give_up(Some(&observer));
+                }
+                printed += 1;
+            }
             // Whoever read has enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => return Err(Failure::failed(format_args!("could not print: {error}"))),
@@ -173,8 +181,12 @@ fn drain_loop(
     stop: &AtomicBool,
     told: &dyn Fn(&v1::Snapshot),
 ) -> Result<()> {
+    let mut first = true;
     while observer.wait(stop) {
         push(observer, outbox, agent_id, epoch, told)?;
+        if std::mem::take(&mut first) {
+            privileges::give_up(Some(observer));
+        }
     }
     // What was used since the last drain is told too.
     push(observer, outbox, agent_id, epoch, told)

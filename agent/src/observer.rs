@@ -417,6 +417,7 @@ impl Observer {
             Event::Exec(event) => fold.exec(event),
             Event::Exit(event) => fold.exit(event),
             Event::ThreadEnd(event, peak) => fold.thread_end(event, peak),
+            Event::ProcessFreed(event) => fold.process_freed(event),
         });
     }
 }

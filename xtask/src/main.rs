@@ -1,4 +1,4 @@
-//! Every command that CI runs and you run: `cargo xtask setup | build | run | test | bench | lint | tidy`.
+//! Every command that CI runs and you run: `cargo xtask --help` lists them.
 #![allow(
     clippy::print_stdout,
     reason = "these commands speak to a person, and stdout is where they listen"
@@ -64,6 +64,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run the tests that measure, and write what they find into docs/accuracy.md
     Accuracy,
+    /// The same in the long form: burners of 10 s, storms and idling for a minute each
+    Soak,
     /// Everything that reads the code without running it
     Lint,
     /// The house rules that a compiler does not check; a part of `lint`
@@ -98,7 +100,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&place, &args),
         Command::Test(args) => suites::run(&place, &args),
         Command::Bench(args) => bench::run(&place, &args),
-        Command::Accuracy => accuracy(&place),
+        Command::Accuracy => accuracy(&place, false),
+        Command::Soak => accuracy(&place, true),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });
@@ -112,7 +115,7 @@ fn main() -> ExitCode {
 }
 
 /// Builds what the tests run, and leaves the rest to the program that knows the tests.
-fn accuracy(place: &Place) -> anyhow::Result<()> {
+fn accuracy(place: &Place, long: bool) -> anyhow::Result<()> {
     run::build(place, false)?;
     let program = [
         "--package",
@@ -120,8 +123,12 @@ fn accuracy(place: &Place) -> anyhow::Result<()> {
         "--bin",
         "procscope-accuracy",
     ];
+    let mut cargo = shell::cargo();
+    if long {
+        cargo.env("PROCSCOPE_LONG", "1");
+    }
     shell::run(
-        shell::cargo()
+        cargo
             .args(["run", "--locked", "--quiet"])
             .args(program)
             .current_dir(&place.root),

@@ -27,6 +27,8 @@ pub(super) struct Ended {
     pub(super) boottime_ns: u64,
     /// Nothing of it was missing: what is told of it later says nothing new.
     pub(super) complete: bool,
+    /// The kernel's own sum over its threads was told: whatever comes later is in it.
+    pub(super) summed: bool,
 }
 
 impl Fold {
@@ -57,7 +59,11 @@ impl Fold {
             if thread.walk == walk {
                 return true;
             }
-            if thread.ended {
+            let summed = match self.processes.get(&thread.process) {
+                Some(process) => process.summed.is_some(),
+                None => self.ended.get(&thread.process).is_some_and(|ended| ended.summed),
+            };
+            if thread.ended || summed {
                 return false;
             }
             let from_proc = self

@@ -147,6 +147,10 @@ pub(super) struct Process {
     pub(super) any_ended: bool,
     /// The end of a thread was never told.
     pub(super) any_lost: bool,
+    /// The end of its first thread was told.
+    pub(super) leader_ended: bool,
+    /// What the kernel has summed up over all its threads, told when the last of it was freed.
+    pub(super) summed: Option<ThreadTotals>,
     /// `None`: no memory of its own, or not read.
     pub(super) memory: Option<Memory>,
     pub(super) standing: Option<Standing>,
@@ -293,7 +297,8 @@ impl Process {
         }
         let Some(exit) = self.exit else {
             let long_ago = now_boottime_ns.saturating_sub(self.touched_boottime_ns) >= LOST_AFTER_NS;
-            if self.live_threads > 0 || !long_ago || walk - self.touched <= WALKS_UNTIL_LOST {
+            let lives = self.live_threads > 0 && self.summed.is_none();
+            if lives || !long_ago || walk - self.touched <= WALKS_UNTIL_LOST {
                 return false;
             }
             if !self.ended_before_us {
@@ -307,12 +312,19 @@ impl Process {
             return true;
         };
         let since_exit_ns = now_boottime_ns.saturating_sub(exit.end_boottime_ns);
+        if let Some(summed) = self.summed {
+            self.totals = self.totals.combine(summed, u64::max);
+            self.settle();
+            return true;
+        }
         let settled = match (quiet, self.threaded) {
             (true, _) => since_exit_ns >= LOST_AFTER_NS,
             (false, true) => since_exit_ns >= SETTLE_NS,
             (false, false) => true,
         };
         if self.live_threads == 0 && self.any_ended && settled {
+            // Nobody heard the last of it: who ended between two walks may be missing.
+            *lost_ends += u64::from(quiet && !self.leader_ended);
             return true;
         }
         self.exit_walks += 1;

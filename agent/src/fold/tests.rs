@@ -3,8 +3,9 @@
 mod model;
 
 use procscope_agent_common::{
-    EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, ProcessKey,
-    TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
+    EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent,
+    ForkEvent, ProcessFreedEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
+    ThreadTotals,
 };
 
 use super::*;
@@ -130,6 +131,15 @@ fn end(process: ProcessKey, tid: u32, start: u64, cpu_time_ns: u64) -> ThreadEnd
 
 fn leader_end(process: ProcessKey, cpu_time_ns: u64) -> ThreadEndEvent {
     end(process, process.tgid, process.start_boottime_ns, cpu_time_ns)
+}
+
+fn freed(process: ProcessKey, cpu_time_ns: u64) -> ProcessFreedEvent {
+    ProcessFreedEvent {
+        kind: EVENT_PROCESS_FREED,
+        reserved: 0,
+        process,
+        totals: cpu(cpu_time_ns),
+    }
 }
 
 /// A fold that has seen what was there before: `seed`.
@@ -425,4 +435,40 @@ fn an_exec_begins_a_new_peak_for_the_life() {
         (process.peak_rss_pages, process.lifetime_peak_rss_pages),
         (Some(8_405), Some(366))
     );
+}
+
+#[test]
+fn in_quiet_mode_the_kernels_sum_has_the_threads_that_nobody_heard() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    let folded = interval(&mut fold, &[leader(key(10), 100), task(key(10), 11, 7, cpu(40))]);
+    assert_eq!(of(&folded, key(10)), Some((140, 140, false)));
+    fold.exit(&exit(key(10), 77));
+    // Thread 11 goes unheard, and another one that no walk found.
+    fold.process_freed(&freed(key(10), 400));
+    let folded = interval(&mut fold, &[]);
+    assert_eq!(of(&folded, key(10)), Some((400, 260, true)));
+    assert_eq!(folded.lost_ends, 0);
+    // The kernel frees them in any order.
+    fold.thread_end(&end(key(10), 12, 8, 250), 0);
+    fold.thread_end(&leader_end(key(10), 100), 0);
+    for _walk in 0..5 {
+        let folded = interval(&mut fold, &[]);
+        assert_eq!((folded.processes.len(), folded.lost_ends), (0, 0));
+    }
+}
+
+#[test]
+fn in_quiet_mode_a_process_whose_last_end_nobody_heard_is_counted_as_lost() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    fold.exit(&exit(key(10), 77));
+    fold.thread_end(&end(key(10), 11, 7, 40), 0);
+    let lost = std::iter::repeat_with(|| interval(&mut fold, &[]))
+        .take(10)
+        .find(|folded| of(folded, key(10)).is_some_and(|(_total, _delta, ended)| ended))
+        .map(|folded| folded.lost_ends);
+    assert_eq!(lost, Some(1));
 }

@@ -103,13 +103,30 @@ fn beyond_the_budget_the_hot_programs_go_and_cpu_time_stays_exact() -> Result<()
         burner.wait4()?.1,
         10,
     )?;
-    // The last of 50 threads may be freed after its process was told.
-    within(
-        "CPU time of threads",
-        threads_exit.cpu_time_ns,
-        threads.wait4()?.1,
-        30,
-    )?;
+    // The kernel frees a task on top of whatever runs then. Where that is a process that it hides from programs,
+    // nobody is told; each such end is counted as lost, and no other is.
+    let lost = watch.losses("lost_end");
+    let hides = watch
+        .snapshots
+        .iter()
+        .flat_map(|snapshot| &snapshot.samples)
+        .any(|sample| sample.source() == v1::Source::Proc);
+    let (exits, frees) = (
+        cost_of(&watch, "sched_process_exit").0,
+        cost_of(&watch, "sched_process_free").0,
+    );
+    println!("{exits} exits, {frees} frees, {lost} ends lost");
+    ensure!(
+        lost == 0 || (hides && lost <= exits.saturating_sub(frees)),
+        "{lost} ends lost of {exits}, {frees} freed in sight of the programs"
+    );
+    let (of_threads, told) = (threads.wait4()?.1, threads_exit.cpu_time_ns);
+    // What each of them works at most, and 1 %.
+    let unheard = lost * 4_400_000;
+    ensure!(
+        told <= of_threads / 100 * 101 && told + unheard >= of_threads / 100 * 99,
+        "CPU time of threads: {told} ns told, {of_threads} ns used, {lost} ends lost"
+    );
     // Runs that were under way when the programs went.
     ensure!(
         cost_of(&watch, "sched_switch").0 <= switches + 10_000,

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -133,6 +134,52 @@ fn the_two_capabilities_are_enough() -> Result<()> {
         "this test is missing"
     );
     nothing_left(before)
+}
+
+/// Once it has read what ran before it, it is as harmless as any program, also when root started it.
+#[test]
+fn after_the_first_interval_the_agent_holds_no_capability_and_goes_on() -> Result<()> {
+    let _alone = alone();
+    let agent = agent()?;
+    let mut child = Command::new(&agent)
+        .args(["sample", "--interval", "100ms", "--count", "0"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
+    let mut interval = || -> Result<()> {
+        loop {
+            let line = lines.next().context("it goes on")??;
+            if line.contains("\"audit\"") {
+                return Ok(());
+            }
+        }
+    };
+    interval()?;
+    // It gives up when the first interval is written.
+    interval()?;
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+    let held = |set: &str| -> Result<u64> {
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix(set))
+            .context("a set")?;
+        Ok(u64::from_str_radix(mask.trim(), 16)?)
+    };
+    // Where the kernel hides processes, their I/O is read from /proc.
+    let trace = 1 << 19;
+    let (effective, permitted) = (held("CapEff:")?, held("CapPrm:")?);
+    let may_not_gain = status.contains("NoNewPrivs:\t1");
+    for _interval in 0..3 {
+        interval()?;
+    }
+    child.kill()?;
+    child.wait()?;
+    fs::remove_file(&agent)?;
+    ensure!(
+        effective & !trace == 0 && permitted & !trace == 0 && may_not_gain,
+        "{status}"
+    );
+    Ok(())
 }
 
 #[test]
