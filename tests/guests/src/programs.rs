@@ -68,7 +68,12 @@ const CORE: &[(&str, &[&str])] = &[
             "without_kernel_types_it_says_so",
             "in_a_pid_namespace_of_its_own_it_refuses_to_mix_numbers",
             "check_says_what_is_missing_and_how_to_mend_it",
+            "after_the_first_interval_the_agent_holds_no_capability_and_goes_on",
         ],
+    ),
+    (
+        "cost",
+        &["beyond_the_budget_the_hot_programs_go_and_cpu_time_stays_exact"],
     ),
 ];
 
