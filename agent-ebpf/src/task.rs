@@ -25,7 +25,7 @@ offsets! {
     CRED_UID CSS_SET_DFL_CGRP CSS_SET_SUBSYS CSS_CGROUP CGROUP_KN KN_ID KN_NAME BINPRM_FILENAME
     TASK_PCOUNT TASK_UTIME TASK_STIME TASK_STATE TASK_THREAD_PID TASK_FILES TASK_IO_CHARS TASK_IO_DISK
     SIGNAL_UTIME SIGNAL_STIME SIGNAL_NOFILE SIGNAL_IO_CHARS SIGNAL_IO_DISK
-    PID_LEVEL PID_NUMBERS FILES_FDT FDTABLE_MAX_FDS FDTABLE_OPEN_FDS
+    TASK_ON_CPU FILES_COUNT PID_LEVEL PID_NUMBERS FILES_FDT FDTABLE_MAX_FDS FDTABLE_OPEN_FDS
     MM_RSS_FILE_PARTS MM_RSS_ANON_PARTS MM_RSS_SWAP_PARTS MM_RSS_SHMEM_PARTS
 }
 
@@ -102,6 +102,12 @@ impl Task {
     #[inline(always)]
     pub(crate) const fn from_ptr(task: *const u8) -> Self {
         Self(task)
+    }
+
+    /// The pointer itself.
+    #[inline(always)]
+    pub(crate) const fn as_ptr(self) -> *const u8 {
+        self.0
     }
 
     members! {
@@ -223,6 +229,31 @@ impl Task {
         // SAFETY: see `members!`.
         let state: u32 = unsafe { member(self.0, &TASK_STATE) };
         state | self.exit_state()
+    }
+
+    /// Whether it has a CPU or waits for one. On a kernel for one CPU, which does not say, any thread might have it.
+    #[inline(always)]
+    pub(crate) fn may_run(self) -> bool {
+        if TASK_ON_CPU.load() == MISSING {
+            return true;
+        }
+        // SAFETY: see `members!`.
+        let (on_cpu, state): (u32, u32) =
+            unsafe { (member(self.0, &TASK_ON_CPU), member(self.0, &TASK_STATE)) };
+        on_cpu != 0 || state == 0
+    }
+
+    /// Whether no other thread can open or close a file descriptor of its.
+    #[inline(always)]
+    pub(crate) fn owns_files(self) -> bool {
+        // SAFETY: see `members!`.
+        let files: *const u8 = unsafe { member(self.0, &TASK_FILES) };
+        if files.is_null() {
+            return false;
+        }
+        // SAFETY: see `members!`.
+        let users: u32 = unsafe { member(files, &FILES_COUNT) };
+        users == 1
     }
 
     /// The number that the process's own pid namespace knows it by; 0 when it has gone.
