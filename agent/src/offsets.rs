@@ -1,5 +1,5 @@
-//! Which members the kernel programs read, by the names of `agent-ebpf/src/task.rs`, and where this kernel has
-//! them.
+//! Which members the kernel programs read, by the names of `agent-ebpf/src/task.rs` and `mm.rs`, and where this
+//! kernel has them.
 
 use crate::btf::Btf;
 

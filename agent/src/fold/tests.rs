@@ -1,13 +1,17 @@
 //! Lives as the kernel tells them, in every order that it may tell them in.
 
+mod memory;
 mod model;
+mod quiet;
+mod sleepers;
 
 use std::cell::RefCell;
 
 use procscope_agent_common::{
     EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent,
-    ForkEvent, OPEN_FILES_SAME, Present, ProcessFreedEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord,
-    ThreadEndEvent, ThreadTotals, WALK_STILL, WALK_STILL_THREAD, WALK_TASK,
+    ForkEvent, OPEN_FILES_SAME, Present, ProcessFreedEvent, ProcessKey, StillRecord, StillThreadRecord,
+    TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals, WALK_STILL, WALK_STILL_THREAD,
+    WALK_TASK,
 };
 
 use super::*;
@@ -475,151 +479,4 @@ fn a_fork_of_which_nothing_more_is_heard_is_forgotten() {
         interval(&mut fold, &[]);
     }
     assert!(fold.is_empty());
-}
-
-#[test]
-fn memory_that_came_and_went_between_two_walks_shows_as_peak() {
-    let mut fold = seeded(&[]);
-    interval(&mut fold, &[with_memory(leader(key(10), 1), 100, 0)]);
-    fold.begin_walk();
-    fold.task(&with_memory(leader(key(10), 1), 110, 0), 900);
-    let now = later(&fold);
-    let process = finish(&mut fold, now, |_, _| None).processes.remove(0);
-    assert_eq!(
-        (process.memory.map(Memory::rss_pages), process.peak_rss_pages),
-        (Some(110), Some(900))
-    );
-    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 105, 0)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(110), Some(900))
-    );
-}
-
-#[test]
-fn the_kernels_mark_counts_in_the_interval_in_which_it_rose() {
-    let old = ProcessKey::new(10, 5);
-    let mut fold = seeded(&[with_memory(leader(old, 1), 100, 5_000)]);
-    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 5_000)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(100), Some(5_000))
-    );
-    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 6_000)])
-        .processes
-        .remove(0);
-    assert_eq!(process.peak_rss_pages, Some(6_000));
-}
-
-#[test]
-fn an_exec_begins_a_new_peak_for_the_life() {
-    let mut fold = seeded(&[]);
-    interval(&mut fold, &[with_memory(leader(key(10), 1), 8_405, 8_405)]);
-    fold.exec(&exec(key(10), 10));
-    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 366, 366)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(8_405), Some(366))
-    );
-}
-
-#[test]
-fn a_row_is_made_once_for_a_process_that_sleeps_and_anew_when_it_wakes_up() {
-    let mut fold = seeded(&[]);
-    let sleeper = with_memory(leader(key(10), 100), 50, 60);
-    interval(&mut fold, &[sleeper]);
-    let quiet = interval_of(&mut fold, &[still(&sleeper)]);
-    assert_eq!((of(&quiet, key(10)), quiet.same), (Some((100, 0, false)), 0));
-    for _interval in 0..3 {
-        let again = interval_of(&mut fold, &[still(&sleeper)]);
-        assert_eq!((&again.processes, again.same), (&quiet.processes, 1));
-    }
-    let awake = interval(&mut fold, &[with_memory(leader(key(10), 130), 50, 60)]);
-    assert_eq!((of(&awake, key(10)), awake.same), (Some((130, 30, false)), 0));
-    let asleep = interval_of(&mut fold, &[still(&sleeper)]);
-    assert_eq!((of(&asleep, key(10)), asleep.same), (Some((130, 0, false)), 0));
-}
-
-#[test]
-fn what_others_change_of_a_sleeper_shows_at_once() {
-    let sleeper = with_memory(leader(key(10), 100), 50, 60);
-    let changes: [(&str, fn(&mut Present)); 7] = [
-        ("memory", |now| now.anon_pages = 40),
-        ("a peak", |now| now.hiwater_pages = 70),
-        ("swap", |now| now.swap_pages = 5),
-        ("the control group", |now| now.cgroup_id = 2),
-        ("the limit", |now| now.open_files_limit = 10),
-        ("the state", |now| now.state = 4),
-        ("the name", |now| now.comm[0] = b'N'),
-    ];
-    for (what, change) in changes {
-        let mut fold = seeded(&[]);
-        interval(&mut fold, &[sleeper]);
-        for _interval in 0..3 {
-            interval_of(&mut fold, &[still(&sleeper)]);
-        }
-        let mut changed = sleeper;
-        change(&mut changed.now);
-        let told = interval_of(&mut fold, &[still(&changed)]);
-        let mut whole = seeded(&[]);
-        for record in [sleeper, sleeper, sleeper, sleeper] {
-            interval(&mut whole, &[record]);
-        }
-        let expected = interval(&mut whole, &[changed]);
-        assert_eq!((&told.processes, told.same), (&expected.processes, 0), "{what}");
-    }
-}
-
-#[test]
-fn a_sleeper_that_nobody_knows_makes_the_next_walk_tell_all() {
-    let mut fold = seeded(&[]);
-    interval(&mut fold, &[leader(key(10), 1)]);
-    assert!(!fold.take_met_stranger());
-    interval_of(
-        &mut fold,
-        &[still(&leader(key(10), 1)), still(&leader(key(11), 1))],
-    );
-    assert!(fold.take_met_stranger() && !fold.take_met_stranger());
-}
-
-#[test]
-fn in_quiet_mode_the_kernels_sum_has_the_threads_that_nobody_heard() {
-    let mut fold = seeded(&[]);
-    fold.go_quiet();
-    fold.fork(&fork(key(10)));
-    let folded = interval(&mut fold, &[leader(key(10), 100), task(key(10), 11, 7, cpu(40))]);
-    assert_eq!(of(&folded, key(10)), Some((140, 140, false)));
-    fold.exit(&exit(key(10), 77));
-    // Thread 11 goes unheard, and another one that no walk found.
-    fold.process_freed(&freed(key(10), 400));
-    let folded = interval(&mut fold, &[]);
-    assert_eq!(of(&folded, key(10)), Some((400, 260, true)));
-    assert_eq!(folded.lost_ends, 0);
-    // The kernel frees them in any order.
-    fold.thread_end(&end(key(10), 12, 8, 250), 0);
-    fold.thread_end(&leader_end(key(10), 100), 0);
-    for _walk in 0..5 {
-        let folded = interval(&mut fold, &[]);
-        assert_eq!((folded.processes.len(), folded.lost_ends), (0, 0));
-    }
-}
-
-#[test]
-fn in_quiet_mode_a_process_whose_last_end_nobody_heard_is_counted_as_lost() {
-    let mut fold = seeded(&[]);
-    fold.go_quiet();
-    fold.fork(&fork(key(10)));
-    fold.exit(&exit(key(10), 77));
-    fold.thread_end(&end(key(10), 11, 7, 40), 0);
-    let lost = std::iter::repeat_with(|| interval(&mut fold, &[]))
-        .take(10)
-        .find(|folded| of(folded, key(10)).is_some_and(|(_total, _delta, ended)| ended))
-        .map(|folded| folded.lost_ends);
-    assert_eq!(lost, Some(1));
 }
