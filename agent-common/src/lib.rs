@@ -14,13 +14,14 @@ pub use cost::{COST_TIMED_EVERY, CostSlot, PROGRAMS, Program};
 pub use drops::{DROP_REASONS, DropReason};
 pub use process::{
     ARGUMENTS_LEN, CGROUP_NAME_LEN, COMM_LEN, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED,
-    EVENT_THREAD_END, ExecEvent, ExitEvent, FILENAME_LEN, ForkEvent, OPEN_FILES_UNKNOWN, ProcessFreedEvent,
-    ProcessKey, TASK_DEAD_BIT, TASK_FROM_PROC, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_ZOMBIE,
-    TaskRecord, ThreadEndEvent, ThreadTotals,
+    EVENT_THREAD_END, ExecEvent, ExitEvent, FILENAME_LEN, ForkEvent, OPEN_FILES_SAME, OPEN_FILES_UNKNOWN,
+    Present, ProcessFreedEvent, ProcessKey, StillRecord, StillThreadRecord, TASK_DEAD_BIT, TASK_FROM_PROC,
+    TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
+    WALK_STILL, WALK_STILL_THREAD, WALK_TASK,
 };
 pub use slots::{
-    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER, OverflowSlot,
-    THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, thread_slot_index,
+    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CONTROL_WHOLE, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER,
+    OverflowSlot, THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, WalkMark, thread_slot_index,
 };
 
 /// A type that crosses the kernel boundary as bytes.

@@ -1,6 +1,8 @@
 //! Identities, the iterator's record of a task, and the four events of a life. Times are nanoseconds, start and
 //! end times of `CLOCK_BOOTTIME`.
 
+use core::mem::offset_of;
+
 use crate::KernelRecord;
 
 /// Bytes of a command name in the kernel, with its ending zero.
@@ -23,17 +25,24 @@ pub const EVENT_THREAD_END: u32 = 4;
 /// `kind` of a `ProcessFreedEvent`.
 pub const EVENT_PROCESS_FREED: u32 = 5;
 
-/// `TaskRecord::flags`: it runs in the kernel only.
+/// `kind` of a `TaskRecord`.
+pub const WALK_TASK: u32 = 1;
+/// `kind` of a `StillRecord`.
+pub const WALK_STILL: u32 = 2;
+/// `kind` of a `StillThreadRecord`.
+pub const WALK_STILL_THREAD: u32 = 3;
+
+/// `Present::flags`: it runs in the kernel only.
 pub const TASK_KERNEL_THREAD: u32 = 1;
-/// `TaskRecord::flags`: it has ended and waits to be reaped.
+/// `Present::flags`: it has ended and waits to be reaped.
 pub const TASK_ZOMBIE: u32 = 2;
-/// `TaskRecord::flags`: the memory fields are filled.
+/// `Present::flags`: the memory fields are filled.
 pub const TASK_HAS_MM: u32 = 4;
 
-/// `TaskRecord::flags`: sampled from /proc for a whole process, not by a program in the kernel: what the scheduler
+/// `Present::flags`: sampled from /proc for a whole process, not by a program in the kernel: what the scheduler
 /// counts for each thread is not filled, nor are group and generation.
 pub const TASK_FROM_PROC: u32 = 8;
-/// `TaskRecord::flags`: with `TASK_FROM_PROC`, the figures of `ioac` are filled.
+/// `Present::flags`: with `TASK_FROM_PROC`, the figures of `ioac` are filled.
 pub const TASK_PROC_IO: u32 = 16;
 
 /// Bit of the state that `sched_switch` reports for a thread that leaves its CPU for good (`TASK_DEAD`).
@@ -132,23 +141,11 @@ const _: () = assert!(size_of::<ThreadTotals>() == 15 * 8, "no implicit padding"
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadTotals {}
 
-/// One task as the iterator found it. The fields from `ended` on are filled for the first thread of a process
-/// only (and the memory fields for another thread when the first has already gone).
+/// What others can change of a process while it sleeps, or have to say of it: read anew by each walk, at the first
+/// thread of a process (memory also at another one when the first has already gone).
 #[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct TaskRecord {
-    /// Its process.
-    pub process: ProcessKey,
-    /// Start of this thread.
-    pub start_boottime_ns: u64,
-    /// This thread.
-    pub tid: u32,
-    /// `TASK_…` bits.
-    pub flags: u32,
-    /// What this thread has used.
-    pub totals: ThreadTotals,
-    /// What threads of the process that are gone have used (`signal_struct`); a check, and the past at attach.
-    pub ended: ThreadTotals,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present {
     /// Resident pages backed by files.
     pub file_pages: u64,
     /// Anonymous resident pages.
@@ -163,6 +160,48 @@ pub struct TaskRecord {
     pub virtual_pages: u64,
     /// Control group, by the id that `CGROUP` reading chose.
     pub cgroup_id: u64,
+    /// Open file descriptors it may have (`RLIMIT_NOFILE`, soft).
+    pub open_files_limit: u64,
+    /// `TASK_…` bits.
+    pub flags: u32,
+    /// `__state` and `exit_state` of the first thread, one over the other as /proc/PID/stat does.
+    pub state: u32,
+    /// Open file descriptors; `OPEN_FILES_UNKNOWN` when they were not counted, `OPEN_FILES_SAME` when nobody can
+    /// have opened or closed one since the last walk.
+    pub open_files: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Name of the command, ended by zero.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = assert!(
+    size_of::<Present>() == 8 * 8 + 16 + COMM_LEN,
+    "no implicit padding"
+);
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for Present {}
+
+/// One task as the iterator found it. `ended` and `now` are filled for the first thread of a process only (and the
+/// memory in `now` for another thread when the first has already gone), like what follows them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct TaskRecord {
+    /// `WALK_TASK`.
+    pub kind: u32,
+    /// This thread.
+    pub tid: u32,
+    /// Its process.
+    pub process: ProcessKey,
+    /// Start of this thread.
+    pub start_boottime_ns: u64,
+    /// What others can change of it.
+    pub now: Present,
+    /// What this thread has used.
+    pub totals: ThreadTotals,
+    /// What threads of the process that are gone have used (`signal_struct`): the past at attach, and the end of
+    /// what is a zombie. Filled by the first walk that finds this thread, and for a zombie.
+    pub ended: ThreadTotals,
     /// The parent.
     pub parent: ProcessKey,
     /// Rises by one with each exec along the ancestry.
@@ -173,25 +212,65 @@ pub struct TaskRecord {
     pub threads: u32,
     /// The process's number in its own pid namespace.
     pub namespace_pid: u32,
-    /// Open file descriptors; `OPEN_FILES_UNKNOWN` when they were not counted.
-    pub open_files: u32,
-    /// `__state` and `exit_state` of the first thread, one over the other as /proc/PID/stat does.
-    pub state: u32,
-    /// Open file descriptors it may have (`RLIMIT_NOFILE`, soft).
-    pub open_files_limit: u64,
-    /// Name of the command, ended by zero.
-    pub comm: [u8; COMM_LEN],
 }
 
-/// `TaskRecord::open_files`: not counted.
-pub const OPEN_FILES_UNKNOWN: u32 = u32::MAX;
-
 const _: () = assert!(
-    size_of::<TaskRecord>() == 32 + 15 * 8 * 2 + 56 + 16 + 24 + 8 + 16,
+    size_of::<TaskRecord>() == 32 + size_of::<Present>() + 15 * 8 * 2 + 16 + 16,
     "no implicit padding"
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for TaskRecord {}
+
+/// The first thread of a process that has not run since the last walk told of it: what it has used, and whatever
+/// it alone can change, is as it was. The beginning of a `TaskRecord`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct StillRecord {
+    /// `WALK_STILL`.
+    pub kind: u32,
+    /// This thread.
+    pub tid: u32,
+    /// Its process.
+    pub process: ProcessKey,
+    /// Start of this thread.
+    pub start_boottime_ns: u64,
+    /// What others can change of it.
+    pub now: Present,
+}
+
+const _: () = assert!(
+    offset_of!(StillRecord, now) == offset_of!(TaskRecord, now)
+        && size_of::<StillRecord>() == 32 + size_of::<Present>(),
+    "no implicit padding, and the beginning of the whole record"
+);
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for StillRecord {}
+
+/// Another thread that has not run since the last walk told of it. The beginning of a `TaskRecord`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct StillThreadRecord {
+    /// `WALK_STILL_THREAD`.
+    pub kind: u32,
+    /// This thread.
+    pub tid: u32,
+    /// Its process.
+    pub process: ProcessKey,
+    /// Start of this thread.
+    pub start_boottime_ns: u64,
+}
+
+const _: () = assert!(
+    size_of::<StillThreadRecord>() == offset_of!(TaskRecord, now),
+    "no implicit padding, and the beginning of the whole record"
+);
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for StillThreadRecord {}
+
+/// `Present::open_files`: not counted.
+pub const OPEN_FILES_UNKNOWN: u32 = u32::MAX;
+/// `Present::open_files`: as many as the last walk told.
+pub const OPEN_FILES_SAME: u32 = u32::MAX - 1;
 
 /// A process was made.
 #[repr(C)]

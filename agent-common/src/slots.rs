@@ -11,8 +11,10 @@ pub const THREAD_SLOTS: u32 = 32_768;
 pub const CONTROL_EPOCH: u32 = 0;
 /// Index into `CONTROL`: 1 once the hot programs are detached, and ends of threads are told when they are freed.
 pub const CONTROL_QUIET: u32 = 1;
+/// Index into `CONTROL`: raised when the next walk is to tell every task whole, whether it has run or not.
+pub const CONTROL_WHOLE: u32 = 2;
 /// Entries of `CONTROL`.
-pub const CONTROL_LEN: u32 = 2;
+pub const CONTROL_LEN: u32 = 3;
 
 /// Control groups whose threads' lost ends are summed apart; those of others are summed under `OVERFLOW_OTHER`.
 pub const OVERFLOW_GROUPS: u32 = 1024;
@@ -70,6 +72,26 @@ const _: () = assert!(
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
 unsafe impl KernelRecord for ThreadSlot {}
+
+/// What the last walk noted of the thread whose `ThreadSlot` has the same index: has it run since?
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct WalkMark {
+    /// The address of its `task_struct`: after an exec by another thread the same number and start are another's.
+    pub task: u64,
+    /// Start of that thread.
+    pub start_boottime_ns: u64,
+    /// How often it had left a CPU. All ones: it had one, or waited for one.
+    pub switches: u64,
+    /// `CONTROL_WHOLE` at that walk.
+    pub whole: u32,
+    /// 1: its file descriptors were nobody else's.
+    pub owns_files: u32,
+}
+
+const _: () = assert!(size_of::<WalkMark>() == 32, "no implicit padding");
+// SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).
+unsafe impl KernelRecord for WalkMark {}
 
 /// Lengths that run-queue waits are told apart by: below 1,024 ns, 2,048 ns and so on, the last one open.
 pub const WAIT_BUCKETS: usize = 16;

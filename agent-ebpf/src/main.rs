@@ -28,6 +28,7 @@ mod idle;
 mod lifecycle;
 mod maps;
 mod members;
+mod mm;
 mod percpu;
 mod rss;
 mod task;

@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use procscope_agent_common::{
-    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CpuSlot, DROP_REASONS, DropReason, OVERFLOW_GROUPS,
-    OVERFLOW_OTHER, OverflowSlot, THREAD_SLOTS, ThreadSlot, ThreadTotals,
+    CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CONTROL_WHOLE, CpuSlot, DROP_REASONS, DropReason,
+    OVERFLOW_GROUPS, OVERFLOW_OTHER, OverflowSlot, THREAD_SLOTS, ThreadSlot, ThreadTotals,
 };
 
 /// User space reads the memory of such a map without a system call.
@@ -64,6 +64,12 @@ pub(crate) fn epoch() -> u64 {
 #[inline(always)]
 pub(crate) fn is_quiet() -> bool {
     control(CONTROL_QUIET) != 0
+}
+
+/// Changes when the agent wants every task told whole.
+#[inline(always)]
+pub(crate) fn whole_walk() -> u32 {
+    control(CONTROL_WHOLE) as u32
 }
 
 #[inline(always)]

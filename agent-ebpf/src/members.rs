@@ -1,5 +1,5 @@
 //! Members of kernel structs: where they are, and how one is loaded. Which ones are read, and what they mean, is the
-//! business of `task.rs` alone.
+//! business of `task.rs` and `mm.rs` alone.
 //!
 //! Offsets are looked up in the kernel's BTF by the agent (`agent/src/offsets.rs`, same names) and put into
 //! read-only memory before loading, so the verifier sees constants. `MISSING` marks a member that this kernel

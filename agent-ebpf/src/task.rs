@@ -1,19 +1,14 @@
-//! The one file that reads `task_struct`, `mm_struct` and what hangs on them. Kernels it knows: 6.1 and later.
+//! The one file that reads `task_struct` and what hangs on it, but for `mm.rs`. Kernels it knows: 6.1 and later.
 
 use aya_ebpf::{
     Global,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
-    },
+    helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_kernel_str},
     programs::BtfTracePointContext,
 };
-use procscope_agent_common::{ARGUMENTS_LEN, COMM_LEN, OPEN_FILES_UNKNOWN, ProcessKey, ThreadTotals};
+use procscope_agent_common::{COMM_LEN, OPEN_FILES_UNKNOWN, ProcessKey, ThreadTotals};
 
-use crate::{
-    members::{MISSING, member, members, offsets},
-    percpu,
-};
+use crate::members::{MISSING, member, members, offsets};
+pub(crate) use crate::mm::Mm;
 
 offsets! {
     TASK_PID TASK_TGID TASK_FLAGS TASK_MM TASK_EXIT_STATE TASK_EXIT_CODE TASK_REAL_PARENT TASK_GROUP_LEADER
@@ -21,12 +16,10 @@ offsets! {
     TASK_MIN_FLT TASK_MAJ_FLT TASK_CRED TASK_COMM TASK_SIGNAL TASK_SELF_EXEC_ID TASK_CGROUPS
     SIGNAL_LIVE SIGNAL_NR_THREADS SIGNAL_GROUP_EXIT_CODE SIGNAL_FLAGS SIGNAL_NVCSW SIGNAL_NIVCSW
     SIGNAL_MIN_FLT SIGNAL_MAJ_FLT SIGNAL_SUM_SCHED_RUNTIME SIGNAL_OOM_MM
-    MM_HIWATER_RSS MM_TOTAL_VM MM_ARG_START MM_ARG_END MM_RSS_FILE MM_RSS_ANON MM_RSS_SHMEM MM_RSS_SWAP
     CRED_UID CSS_SET_DFL_CGRP CSS_SET_SUBSYS CSS_CGROUP CGROUP_KN KN_ID KN_NAME BINPRM_FILENAME
     TASK_PCOUNT TASK_UTIME TASK_STIME TASK_STATE TASK_THREAD_PID TASK_FILES TASK_IO_CHARS TASK_IO_DISK
     SIGNAL_UTIME SIGNAL_STIME SIGNAL_NOFILE SIGNAL_IO_CHARS SIGNAL_IO_DISK
-    PID_LEVEL PID_NUMBERS FILES_FDT FDTABLE_MAX_FDS FDTABLE_OPEN_FDS
-    MM_RSS_FILE_PARTS MM_RSS_ANON_PARTS MM_RSS_SWAP_PARTS MM_RSS_SHMEM_PARTS
+    TASK_ON_CPU FILES_COUNT PID_LEVEL PID_NUMBERS FILES_FDT FDTABLE_MAX_FDS FDTABLE_OPEN_FDS
 }
 
 /// Words of open descriptors that are counted: 65,536 descriptors. A process with a larger table shows no number.
@@ -104,6 +97,12 @@ impl Task {
         Self(task)
     }
 
+    /// The pointer itself.
+    #[inline(always)]
+    pub(crate) const fn as_ptr(self) -> *const u8 {
+        self.0
+    }
+
     members! {
         /// The thread.
         tid: u32 = TASK_PID,
@@ -128,7 +127,11 @@ impl Task {
     pub(crate) fn mm(self) -> Option<Mm> {
         // SAFETY: see `members!`.
         let mm: *const u8 = unsafe { member(self.0, &TASK_MM) };
-        if mm.is_null() { None } else { Some(Mm(mm)) }
+        if mm.is_null() {
+            None
+        } else {
+            Some(Mm::from_ptr(mm))
+        }
     }
 
     /// Whether `mm` is the address space it runs in.
@@ -136,7 +139,7 @@ impl Task {
     pub(crate) fn uses(self, mm: Mm) -> bool {
         // SAFETY: see `members!`.
         let own: *const u8 = unsafe { member(self.0, &TASK_MM) };
-        own == mm.0
+        mm.is(Mm::from_ptr(own))
     }
 
     /// The address space, unless it is the parent's and only lent: by vfork(2) until the child calls execve, or by
@@ -223,6 +226,31 @@ impl Task {
         // SAFETY: see `members!`.
         let state: u32 = unsafe { member(self.0, &TASK_STATE) };
         state | self.exit_state()
+    }
+
+    /// Whether it has a CPU or waits for one. On a kernel for one CPU, which does not say, any thread might have it.
+    #[inline(always)]
+    pub(crate) fn may_run(self) -> bool {
+        if TASK_ON_CPU.load() == MISSING {
+            return true;
+        }
+        // SAFETY: see `members!`.
+        let (on_cpu, state): (u32, u32) =
+            unsafe { (member(self.0, &TASK_ON_CPU), member(self.0, &TASK_STATE)) };
+        on_cpu != 0 || state == 0
+    }
+
+    /// Whether no other thread can open or close a file descriptor of its.
+    #[inline(always)]
+    pub(crate) fn owns_files(self) -> bool {
+        // SAFETY: see `members!`.
+        let files: *const u8 = unsafe { member(self.0, &TASK_FILES) };
+        if files.is_null() {
+            return false;
+        }
+        // SAFETY: see `members!`.
+        let users: u32 = unsafe { member(files, &FILES_COUNT) };
+        users == 1
     }
 
     /// The number that the process's own pid namespace knows it by; 0 when it has gone.
@@ -375,102 +403,6 @@ impl Signal {
         let mm: *const u8 = unsafe { member(self.0, &SIGNAL_OOM_MM) };
         !mm.is_null()
     }
-}
-
-/// A `mm_struct`. Its page counters are off by what CPUs have not yet put together (docs/metrics.md), but for
-/// `exact_pages`.
-#[derive(Clone, Copy)]
-pub(crate) struct Mm(*const u8);
-
-impl Mm {
-    /// A pointer that the kernel typed.
-    #[inline(always)]
-    pub(crate) const fn from_ptr(mm: *const u8) -> Self {
-        Self(mm)
-    }
-
-    /// Whether both are the same address space.
-    #[inline(always)]
-    pub(crate) fn is(self, other: Self) -> bool {
-        self.0 == other.0
-    }
-
-    members! {
-        hiwater_pages: u64 = MM_HIWATER_RSS,
-        virtual_pages: u64 = MM_TOTAL_VM,
-        arguments_start: u64 = MM_ARG_START,
-        arguments_end: u64 = MM_ARG_END,
-    }
-
-    /// One of the page counters. Before Linux 6.2, where no CPU keeps parts, they are an array of `atomic_long_t`,
-    /// which the verifier does not look into: there a helper reads it.
-    #[inline(always)]
-    fn count(self, offset: &Global<u32>) -> i64 {
-        if MM_RSS_FILE_PARTS.load() != MISSING {
-            // SAFETY: see `members!`.
-            return unsafe { member(self.0, offset) };
-        }
-        let address = self.0 as u64 + u64::from(offset.load());
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(address as *const i64) }.unwrap_or(0)
-    }
-
-    /// File, anonymous, swapped and shared pages, with what each CPU has not yet put together where the kernel
-    /// keeps that apart.
-    #[inline(always)]
-    pub(crate) fn exact_pages(self) -> [u64; 4] {
-        let mut counts = [
-            self.count(&MM_RSS_FILE),
-            self.count(&MM_RSS_ANON),
-            self.count(&MM_RSS_SWAP),
-            self.count(&MM_RSS_SHMEM),
-        ];
-        if MM_RSS_FILE_PARTS.load() != MISSING {
-            // SAFETY: see `members!`.
-            let parts: [u64; 4] = unsafe {
-                [
-                    member(self.0, &MM_RSS_FILE_PARTS),
-                    member(self.0, &MM_RSS_ANON_PARTS),
-                    member(self.0, &MM_RSS_SWAP_PARTS),
-                    member(self.0, &MM_RSS_SHMEM_PARTS),
-                ]
-            };
-            percpu::add_parts(&mut counts, parts);
-        }
-        counts.map(positive)
-    }
-
-    /// Resident pages of all kinds, off by what CPUs have not yet put together.
-    #[inline(always)]
-    pub(crate) fn rss_pages(self) -> u64 {
-        positive(self.count(&MM_RSS_FILE))
-            + positive(self.count(&MM_RSS_ANON))
-            + positive(self.count(&MM_RSS_SHMEM))
-    }
-
-    /// Writes the first arguments of the current process and says how many bytes of them.
-    ///
-    /// # Safety
-    /// `to` may be written for `ARGUMENTS_LEN` bytes and is known as such to the verifier; the address space is
-    /// that of the current thread.
-    #[inline(always)]
-    pub(crate) unsafe fn write_arguments(self, to: *mut u8) -> u32 {
-        let start = self.arguments_start();
-        let mut len = self.arguments_end().wrapping_sub(start);
-        if len > ARGUMENTS_LEN as u64 {
-            len = ARGUMENTS_LEN as u64;
-        }
-        let len = len as u32;
-        // SAFETY: as promised by the caller; a page that is not there makes the helper fail, not fault.
-        let failed = unsafe { bpf_probe_read_user(to.cast(), len, start as *const _) };
-        if failed == 0 { len } else { 0 }
-    }
-}
-
-/// A counter that CPUs have not yet put together can be below zero for a moment.
-#[inline(always)]
-pub(crate) fn positive(count: i64) -> u64 {
-    if count > 0 { count.unsigned_abs() } else { 0 }
 }
 
 /// Writes what was given to execve(2), ended by zero.

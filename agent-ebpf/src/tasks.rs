@@ -1,15 +1,39 @@
 //! The task iterator: what is there now, exactly. Each read of the iterator's file runs this once a task.
+//!
+//! Most tasks sleep. What a thread has used, and whatever only it can change, is as it was when it has not left a CPU
+//! since the last walk and has none now: then only what others can change is read, and a shorter record tells it.
 
-use aya_ebpf::{helpers::generated::bpf_seq_write, macros::map, maps::PerCpuArray};
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::{
+    helpers::generated::bpf_seq_write,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
 use procscope_agent_common::{
-    OPEN_FILES_UNKNOWN, ProcessKey, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_ZOMBIE, TaskRecord, ThreadTotals,
+    OPEN_FILES_SAME, OPEN_FILES_UNKNOWN, Present, ProcessKey, StillRecord, StillThreadRecord, TASK_HAS_MM,
+    TASK_KERNEL_THREAD, TASK_ZOMBIE, THREAD_SLOTS, TaskRecord, ThreadTotals, WALK_STILL, WALK_STILL_THREAD,
+    WALK_TASK, WalkMark, thread_slot_index,
 };
 
-use crate::{cpu_time::mark_walked, percpu, task::Task};
+use crate::{
+    cpu_time::mark_walked,
+    maps::whole_walk,
+    percpu,
+    task::{Mm, Task},
+};
 
 /// Where a record is put together: it is too large for the stack.
 #[map]
 static RECORD: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the last walk noted of each thread, by tid modulo size. Never full: of two threads with one mark the last to
+/// be found has it, and the other is told whole.
+#[map]
+static MARKS: Array<WalkMark> = Array::with_max_entries(THREAD_SLOTS, 0);
+
+/// `WalkMark::switches` of a thread that has a CPU or waits for one.
+const RUNS: u64 = u64::MAX;
 
 /// `struct bpf_iter__task`.
 #[repr(C)]
@@ -43,23 +67,119 @@ pub(crate) fn on_task(ctx: *const IterContext) {
     let Some(record) = RECORD.get_ptr_mut(0) else {
         return;
     };
+    let Some(mark) = MARKS.get_ptr_mut(thread_slot_index(task.tid())) else {
+        return;
+    };
     // SAFETY: one walk runs at a time, and this CPU runs nothing else of ours that writes here.
-    unsafe { write(record, task) };
-    // SAFETY: as above; the record is plain bytes of the size given.
-    unsafe {
-        bpf_seq_write((*meta).seq.cast(), record.cast(), size_of::<TaskRecord>() as u32);
+    let now = unsafe { look(record, task) };
+    // SAFETY: as above: nobody else writes marks.
+    let before = unsafe { *mark };
+    // SAFETY: as above.
+    let len = unsafe { write(record, task, before, now) };
+    // SAFETY: as above; the record is plain bytes of at least the length given.
+    let failed = unsafe { bpf_seq_write((*meta).seq.cast(), record.cast(), len) };
+    // What found no room is asked for again, and must be told then as now.
+    if failed == 0
+        && (before.switches != now.switches || !is_of(before, now) || before.owns_files != now.owns_files)
+    {
+        // SAFETY: as above.
+        unsafe { *mark = now };
     }
 }
 
-/// Fills the record.
+/// The mark of a task as it is now.
 ///
 /// # Safety
 /// `record` may be written and nobody else does.
 #[inline(always)]
-unsafe fn write(record: *mut TaskRecord, task: Task) {
+unsafe fn look(record: *mut TaskRecord, task: Task) -> WalkMark {
+    // SAFETY: as promised by the caller. A pointer is written into memory so that it can be read back as a number.
+    let address = unsafe {
+        let scratch = &raw mut (*record).start_boottime_ns;
+        write_volatile(scratch.cast::<*const u8>(), task.as_ptr());
+        read_volatile(scratch)
+    };
+    // First this: what the thread does from here on shows in the next walk.
+    let switches = task.switches();
+    WalkMark {
+        task: address,
+        start_boottime_ns: task.start_boottime_ns(),
+        switches: if task.may_run() { RUNS } else { switches },
+        whole: whole_walk(),
+        owns_files: u32::from(task.owns_files()),
+    }
+}
+
+/// Whether a mark is of this very thread, and to be heeded.
+#[inline(always)]
+fn is_of(before: WalkMark, now: WalkMark) -> bool {
+    before.task == now.task && before.start_boottime_ns == now.start_boottime_ns && before.whole == now.whole
+}
+
+/// Fills as much of the record as is to be told, and says how many bytes that are.
+///
+/// # Safety
+/// `record` may be written and nobody else does.
+#[inline(always)]
+unsafe fn write(record: *mut TaskRecord, task: Task, before: WalkMark, now: WalkMark) -> u32 {
+    let known = is_of(before, now);
+    let still = known && now.switches != RUNS && before.switches == now.switches && task.exit_state() == 0;
     let process = task.process();
     let tid = task.tid();
     let is_leader = tid == process.tgid;
+    // Another thread tells of the memory once the first has gone.
+    let tells_memory = is_leader || task.leader().mm().is_none();
+    // SAFETY: as promised by the caller. Every field that is told is written, each time.
+    unsafe {
+        (*record).tid = tid;
+        (*record).process = process;
+        (*record).start_boottime_ns = now.start_boottime_ns;
+        if still && !tells_memory {
+            (*record).kind = WALK_STILL_THREAD;
+            return size_of::<StillThreadRecord>() as u32;
+        }
+        let same_files = still && before.owns_files != 0 && now.owns_files != 0;
+        write_present(&raw mut (*record).now, task, is_leader, same_files, tells_memory);
+        if still && is_leader {
+            (*record).kind = WALK_STILL;
+            return size_of::<StillRecord>() as u32;
+        }
+        (*record).kind = WALK_TASK;
+        (*record).totals = task.totals();
+        (*record).ended = ThreadTotals::default();
+        if is_leader {
+            let signal = task.signal();
+            if !known || task.exit_state() != 0 {
+                (*record).ended = signal.ended_totals();
+            }
+            (*record).parent = task.parent();
+            (*record).exec_generation = task.exec_generation();
+            (*record).uid = task.uid();
+            (*record).threads = signal.threads();
+            (*record).namespace_pid = task.namespace_pid();
+        } else {
+            (*record).parent = ProcessKey::new(0, 0);
+            (*record).exec_generation = 0;
+            (*record).uid = 0;
+            (*record).threads = 0;
+            (*record).namespace_pid = 0;
+        }
+    }
+    size_of::<TaskRecord>() as u32
+}
+
+/// Fills what others can change of a sleeping task.
+///
+/// # Safety
+/// `now` may be written and nobody else does.
+#[inline(always)]
+unsafe fn write_present(
+    now: *mut Present,
+    task: Task,
+    is_leader: bool,
+    same_files: bool,
+    tells_memory: bool,
+) {
     let mut flags = 0;
     if task.is_kernel_thread() {
         flags |= TASK_KERNEL_THREAD;
@@ -67,54 +187,38 @@ unsafe fn write(record: *mut TaskRecord, task: Task) {
     if task.exit_state() != 0 {
         flags |= TASK_ZOMBIE;
     }
+    let mm = if tells_memory { task.own_mm() } else { None };
+    let mut pages = [0; 4];
+    if let Some(mm) = mm {
+        flags |= TASK_HAS_MM;
+        pages = mm.exact_pages();
+    }
     // SAFETY: as promised by the caller. Every field is written, each time.
     unsafe {
-        (*record).process = process;
-        (*record).start_boottime_ns = task.start_boottime_ns();
-        (*record).tid = tid;
-        (*record).totals = task.totals();
+        (*now).file_pages = pages[0];
+        (*now).anon_pages = pages[1];
+        (*now).swap_pages = pages[2];
+        (*now).shmem_pages = pages[3];
+        (*now).hiwater_pages = mm.map_or(0, Mm::hiwater_pages);
+        (*now).virtual_pages = mm.map_or(0, Mm::virtual_pages);
+        (*now).flags = flags;
+        (*now).reserved = 0;
         if is_leader {
-            let signal = task.signal();
-            (*record).ended = signal.ended_totals();
-            (*record).cgroup_id = task.cgroup_id();
-            (*record).parent = task.parent();
-            (*record).exec_generation = task.exec_generation();
-            (*record).uid = task.uid();
-            (*record).threads = signal.threads();
-            (*record).namespace_pid = task.namespace_pid();
-            (*record).open_files = task.open_files();
-            (*record).state = task.state();
-            (*record).open_files_limit = signal.open_files_limit();
-            (*record).comm = task.comm();
+            (*now).cgroup_id = task.cgroup_id();
+            (*now).open_files_limit = task.signal().open_files_limit();
+            (*now).state = task.state();
+            (*now).open_files = if same_files {
+                OPEN_FILES_SAME
+            } else {
+                task.open_files()
+            };
+            (*now).comm = task.comm();
         } else {
-            (*record).ended = ThreadTotals::default();
-            (*record).cgroup_id = 0;
-            (*record).parent = ProcessKey::new(0, 0);
-            (*record).exec_generation = 0;
-            (*record).uid = 0;
-            (*record).threads = 0;
-            (*record).namespace_pid = 0;
-            (*record).open_files = OPEN_FILES_UNKNOWN;
-            (*record).state = 0;
-            (*record).open_files_limit = 0;
-            (*record).comm = [0; 16];
+            (*now).cgroup_id = 0;
+            (*now).open_files_limit = 0;
+            (*now).state = 0;
+            (*now).open_files = OPEN_FILES_UNKNOWN;
+            (*now).comm = [0; 16];
         }
-        let mut pages = [0; 4];
-        let (mut hiwater_pages, mut virtual_pages) = (0, 0);
-        if let Some(mm) = task.own_mm()
-            && (is_leader || task.leader().mm().is_none())
-        {
-            flags |= TASK_HAS_MM;
-            pages = mm.exact_pages();
-            hiwater_pages = mm.hiwater_pages();
-            virtual_pages = mm.virtual_pages();
-        }
-        (*record).file_pages = pages[0];
-        (*record).anon_pages = pages[1];
-        (*record).swap_pages = pages[2];
-        (*record).shmem_pages = pages[3];
-        (*record).hiwater_pages = hiwater_pages;
-        (*record).virtual_pages = virtual_pages;
-        (*record).flags = flags;
     }
 }

@@ -6,7 +6,7 @@ mod shared;
 mod waits;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs::File,
     io::{self, Read as _},
     os::fd::{AsRawFd as _, RawFd},
@@ -15,14 +15,15 @@ use std::{
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use procscope_agent_common::{
-    CONTROL_EPOCH, CONTROL_QUIET, CostSlot, CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT, EVENT_FORK,
-    EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord, OverflowSlot,
-    PROGRAMS, ProcessFreedEvent, ProcessKey, Program, THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot,
-    WAIT_BUCKETS, thread_slot_index,
+    CONTROL_EPOCH, CONTROL_QUIET, CONTROL_WHOLE, CostSlot, CpuSlot, DropReason, EVENT_EXEC, EVENT_EXIT,
+    EVENT_FORK, EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent, ForkEvent, KernelRecord,
+    OverflowSlot, PROGRAMS, ProcessFreedEvent, ProcessKey, Program, StillRecord, StillThreadRecord,
+    THREAD_SLOTS, TaskRecord, ThreadEndEvent, ThreadSlot, WAIT_BUCKETS, WALK_STILL, WALK_STILL_THREAD,
+    WALK_TASK, thread_slot_index,
 };
 
 use crate::{
-    fold::LastWord,
+    fold::{ByKey, Found, LastWord},
     probes::{self, Counts, IDLE_LOOP, ProbeError, Probes, TimeAccounting},
 };
 use overflow::Overflow;
@@ -92,7 +93,7 @@ pub struct CpuIdle {
 }
 
 /// Run-queue waits of processes by length: below 1,024 ns, 2,048 ns and so on, the last one open.
-pub type WaitsByProcess = HashMap<ProcessKey, [u64; WAIT_BUCKETS]>;
+pub type WaitsByProcess = ByKey<ProcessKey, [u64; WAIT_BUCKETS]>;
 
 /// The kernel side, open for reading. Dropping it detaches the programs.
 pub struct Drain {
@@ -105,6 +106,8 @@ pub struct Drain {
     cpu_count: u32,
     overflow: Overflow,
     epoch: u64,
+    /// How often the walk was asked to tell every task whole.
+    whole: u64,
     walk_buffer: Vec<u8>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     probes: Probes,
@@ -155,6 +158,7 @@ impl Drain {
             cpu_count,
             overflow,
             epoch: 1,
+            whole: 0,
             walk_buffer: vec![0; WALK_BUFFER_LEN],
             logger,
             probes,
@@ -318,15 +322,37 @@ impl Drain {
         count
     }
 
+    /// The next walk tells every task whole, whether it has run since the last one or not.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn ask_whole(&mut self) -> Result<(), DrainError> {
+        self.whole += 1;
+        self.tell(CONTROL_WHOLE, self.whole)
+    }
+
     /// Walks every task of the machine. The second argument of `each` is the task's peak resident set in the
     /// epoch before the open one, in pages.
     ///
     /// # Errors
     /// When the kernel refuses or ends the walk with half a record.
-    pub fn walk(&mut self, mut each: impl FnMut(&TaskRecord, u64)) -> Result<(), DrainError> {
+    pub fn walk(&mut self, each: impl FnMut(&Found, u64)) -> Result<(), DrainError> {
         if let Some(waits) = &mut self.waits {
             waits.begin_walk();
+            // Waits by length stand in every row: none is as it was.
+            self.ask_whole()?;
         }
+        let walked = self.walk_to_the_end(each);
+        if walked.is_err() {
+            // Nobody knows what was told.
+            self.ask_whole()?;
+        } else if let Some(waits) = &mut self.waits {
+            waits.end_walk();
+        }
+        walked
+    }
+
+    fn walk_to_the_end(&mut self, mut each: impl FnMut(&Found, u64)) -> Result<(), DrainError> {
         let mut file = File::from(probes::open_iterator(&self.probes.iterator).map_err(DrainError::Walk)?);
         let ended_epoch = self.epoch - 1;
         let mut filled = 0;
@@ -338,25 +364,19 @@ impl Drain {
                 break;
             }
             filled += read;
-            let whole = filled - filled % size_of::<TaskRecord>();
-            for bytes in self.walk_buffer[..whole].chunks_exact(size_of::<TaskRecord>()) {
-                if let Some(task) = record::<TaskRecord>(bytes) {
-                    if let Some(waits) = &mut self.waits
-                        && self.slots.belongs_to(task.tid, task.start_boottime_ns)
-                    {
-                        waits.look_at(task.process, task.tid, task.start_boottime_ns);
-                    }
-                    each(
-                        &task,
-                        self.slots.peak(task.tid, task.start_boottime_ns, ended_epoch),
-                    );
+            let mut used = 0;
+            while let Some((found, len)) = found(&self.walk_buffer[used..filled])? {
+                used += len;
+                let (tid, start, process) = found.whose();
+                if let Some(waits) = &mut self.waits
+                    && self.slots.belongs_to(tid, start)
+                {
+                    waits.look_at(process, tid, start);
                 }
+                each(&found, self.slots.peak(tid, start, ended_epoch));
             }
-            self.walk_buffer.copy_within(whole..filled, 0);
-            filled -= whole;
-        }
-        if let Some(waits) = &mut self.waits {
-            waits.end_walk();
+            self.walk_buffer.copy_within(used..filled, 0);
+            filled -= used;
         }
         if filled == 0 {
             Ok(())
@@ -425,6 +445,20 @@ impl Drain {
 
 fn take(probes: &mut Probes, map: &'static str) -> Result<Map, DrainError> {
     probes.ebpf.take_map(map).ok_or(DrainError::NoMap(map))
+}
+
+/// The first record of a walk's bytes and its length; `None`: the rest of it is still to come.
+fn found(bytes: &[u8]) -> Result<Option<(Found, usize)>, DrainError> {
+    fn whole<T: KernelRecord>(bytes: &[u8], found: fn(T) -> Found) -> Option<(Found, usize)> {
+        Some((found(record(bytes)?), size_of::<T>()))
+    }
+    match bytes.first_chunk().copied().map(u32::from_ne_bytes) {
+        None => Ok(None),
+        Some(WALK_TASK) => Ok(whole::<TaskRecord>(bytes, Found::Task)),
+        Some(WALK_STILL) => Ok(whole::<StillRecord>(bytes, Found::Still)),
+        Some(WALK_STILL_THREAD) => Ok(whole::<StillThreadRecord>(bytes, Found::StillThread)),
+        Some(_) => Err(DrainError::Walk(io::ErrorKind::InvalidData.into())),
+    }
 }
 
 /// A record out of bytes that the kernel side wrote.

@@ -6,30 +6,47 @@
 
 mod lost;
 mod process;
+mod row;
 #[cfg(test)]
 mod tests;
+mod walk;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use procscope_agent_common::{
-    ExecEvent, ExitEvent, ForkEvent, ProcessFreedEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord,
-    ThreadEndEvent, ThreadTotals,
+    ExecEvent, ExitEvent, ForkEvent, ProcessFreedEvent, ProcessKey, ThreadEndEvent, ThreadTotals,
 };
+use rustc_hash::FxHashMap;
 
 pub use lost::LastWord;
 use lost::{Ended, LOST_AFTER_NS, WALKS_UNTIL_LOST};
 pub use process::{CpuSplit, Exit, Facts, FoldedProcess, Memory, Standing};
 use process::{Process, add, rise, until_zero};
+pub use row::{Place, Row};
+pub use walk::Found;
 
 /// Processes known at most; more are counted in `Folded::overflow` and not followed.
 pub const PROCESSES_MAX: usize = 1 << 20;
 /// Threads known at most.
 pub const THREADS_MAX: usize = 1 << 21;
+
+/// By numbers and starts that the kernel gives: nobody can choose enough of them to make a cheap hash slow.
+pub type ByKey<K, V> = FxHashMap<K, V>;
+
 /// A thread for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ThreadKey {
     tid: u32,
     start_boottime_ns: u64,
+}
+
+impl ThreadKey {
+    const fn new(tid: u32, start_boottime_ns: u64) -> Self {
+        Self {
+            tid,
+            start_boottime_ns,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,11 +67,9 @@ struct Thread {
     seen_boottime_ns: u64,
 }
 
-/// What one interval came to.
+/// What one interval came to, beside its rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// Every process that was alive in the interval.
-    pub processes: Vec<FoldedProcess>,
     /// Counters that fell.
     pub torn_reads: u64,
     /// Ends of threads and processes that nobody told.
@@ -66,11 +81,11 @@ pub struct Folded {
 /// What is known of all processes, from one interval to the next.
 #[derive(Debug, Default)]
 pub struct Fold {
-    processes: HashMap<ProcessKey, Process>,
-    threads: HashMap<ThreadKey, Thread>,
+    processes: ByKey<ProcessKey, Process>,
+    threads: ByKey<ThreadKey, Thread>,
     /// Reported as ended, by the last walk that found a zombie of it: neither that nor a late end of one of its
     /// threads makes a new process.
-    ended: HashMap<ProcessKey, Ended>,
+    ended: ByKey<ProcessKey, Ended>,
     walk: u64,
     /// The first walk tells what was there before us: its past belongs to no interval.
     seeded: bool,
@@ -83,6 +98,8 @@ pub struct Fold {
     torn_reads: u64,
     lost_ends: u64,
     overflow: u64,
+    /// A walk said that a thread had not run since the last one, and it is not known.
+    met_stranger: bool,
 }
 
 impl Fold {
@@ -170,14 +187,8 @@ impl Fold {
 
     /// A thread that is not the first called execve(2): it goes on under the first one's number and start.
     fn take_over_leader(&mut self, process: ProcessKey, old_tid: u32) {
-        let leader = ThreadKey {
-            tid: process.tgid,
-            start_boottime_ns: process.start_boottime_ns,
-        };
-        let gone = ThreadKey {
-            tid: old_tid,
-            start_boottime_ns: process.start_boottime_ns,
-        };
+        let leader = ThreadKey::new(process.tgid, process.start_boottime_ns);
+        let gone = ThreadKey::new(old_tid, process.start_boottime_ns);
         let caller = self
             .threads
             .iter()
@@ -239,10 +250,7 @@ impl Fold {
             self.lost_ends += u64::from(!is_known);
             return;
         }
-        let key = ThreadKey {
-            tid: event.tid,
-            start_boottime_ns: event.start_boottime_ns,
-        };
+        let key = ThreadKey::new(event.tid, event.start_boottime_ns);
         self.meet_old_leader(key, event.process);
         let past = event.start_boottime_ns < self.attached_boottime_ns && !self.threads.contains_key(&key);
         if past
@@ -255,11 +263,10 @@ impl Fold {
             self.torn_reads += 1;
             return;
         }
-        self.advance(key, event.process, event.totals, past);
-        let Some(process) = self.processes.get_mut(&event.process) else {
+        let Some((process, thread)) = self.advance(key, event.process, event.totals, past) else {
             return;
         };
-        process.end_thread(self.threads.get_mut(&key));
+        process.end_thread(thread);
         process.leader_ended |= event.tid == event.process.tgid;
         if peak_pages > 0 {
             process.note_peak(peak_pages, 0);
@@ -269,6 +276,7 @@ impl Fold {
     /// The last of a process was freed: what all its threads have used.
     pub fn process_freed(&mut self, event: &ProcessFreedEvent) {
         if let Some(process) = self.processes.get_mut(&event.process) {
+            process.changed = true;
             process.summed = Some(event.totals);
         }
     }
@@ -278,80 +286,14 @@ impl Fold {
         self.quiet = true;
     }
 
-    /// Begins a walk over all tasks.
-    pub fn begin_walk(&mut self) {
-        self.walk += 1;
-    }
-
-    /// The walk found a task. `peak_pages`: its peak in this interval, 0 when nothing was seen.
-    pub fn task(&mut self, task: &TaskRecord, peak_pages: u64) {
-        if let Some(ended) = self.ended.get_mut(&task.process) {
-            ended.walk = self.walk;
-            ended.boottime_ns = self.begun_boottime_ns;
-            return;
-        }
-        let key = ThreadKey {
-            tid: task.tid,
-            start_boottime_ns: task.start_boottime_ns,
-        };
-        self.meet_old_leader(key, task.process);
-        let is_leader = task.tid == task.process.tgid;
-        let seeding = !self.seeded;
-        self.advance(key, task.process, task.totals, seeding);
-        if let Some(thread) = self.threads.get_mut(&key) {
-            thread.walked_cpu_time_ns = thread.totals.cpu_time_ns;
-        }
-        let Some(process) = self.processes.get_mut(&task.process) else {
-            return;
-        };
-        if seeding {
-            process.before_us = true;
-            if task.flags & TASK_ZOMBIE != 0 {
-                // It ended before us: no event will tell.
-                process.end_thread(self.threads.get_mut(&key));
-                process.ended_before_us |= is_leader && task.threads <= 1;
-            }
-        }
-        if !seeding && task.flags & TASK_ZOMBIE != 0 && process.exit.is_some() {
-            // Found twice, it runs no more: its totals are final, whoever tells of its end, and when.
-            if let Some(thread) = self.threads.get_mut(&key) {
-                thread.zombie_walks = thread.zombie_walks.saturating_add(1);
-                if thread.zombie_walks > 1 {
-                    process.end_thread(Some(thread));
-                    process.leader_ended |= is_leader;
-                    if self.quiet && is_leader && task.threads <= 1 {
-                        process.summed = Some(add(task.ended, task.totals));
-                    }
-                }
-            }
-        }
-        if is_leader {
-            process.learn(task);
-            if seeding {
-                process.totals = add(process.totals, task.ended);
-            }
-        }
-        if task.flags & TASK_HAS_MM != 0 {
-            let memory = Memory {
-                file_pages: task.file_pages,
-                anon_pages: task.anon_pages,
-                shmem_pages: task.shmem_pages,
-                swap_pages: task.swap_pages,
-                virtual_pages: task.virtual_pages,
-            };
-            process.note_peak(memory.rss_pages().max(peak_pages), task.hiwater_pages);
-            process.memory = Some(memory);
-        } else if peak_pages > 0 {
-            process.note_peak(peak_pages, 0);
-        }
-    }
-
     /// Ends the interval: what was used in it, by each process that was alive in it. `last_word` tells what the
-    /// scheduler last wrote of a thread, by its number and start.
+    /// scheduler last wrote of a thread, by its number and start. `tell` is given a row for each process, and says
+    /// where it put it.
     pub fn finish(
         &mut self,
         now_boottime_ns: u64,
         last_word: impl Fn(u32, u64) -> Option<LastWord>,
+        mut tell: impl FnMut(Row<'_>) -> Place,
     ) -> Folded {
         self.end_lost_threads(now_boottime_ns, last_word);
         let mut folded = Folded::default();
@@ -359,18 +301,25 @@ impl Fold {
         let ended = &mut self.ended;
         let mut lost_ends = 0;
         self.processes.retain(|key, process| {
-            process.settle();
             if !seeded {
                 // The past of what was there before us.
+                process.settle();
                 process.end_interval();
                 process.first_seen = true;
                 return true;
             }
             let lost_before = lost_ends;
             let over = process.is_over(now_boottime_ns, walk, quiet, &mut lost_ends);
-            if !over || process.exit.is_some() {
-                folded.processes.push(process.sample(*key, over));
+            if !over && process.has_its_row() {
+                process.place = tell(Row::Same(process.place, process.threads()));
+                return true;
             }
+            process.settle();
+            if !over || process.exit.is_some() {
+                process.place = tell(Row::Anew(&process.sample(*key, over)));
+            }
+            process.row_stands = !process.changed;
+            process.changed = false;
             process.end_interval();
             if over {
                 let end = Ended {
@@ -422,6 +371,7 @@ impl Fold {
             first_seen: true,
             ..Process::default()
         });
+        process.changed = true;
         process.touched = self.walk;
         process.touched_boottime_ns = self.begun_boottime_ns;
         Some(process)
@@ -429,38 +379,43 @@ impl Fold {
 
     /// Brings a thread to what was read of it now, and its process with it. `past`: what the thread has used
     /// since it was last read belongs to no interval.
-    fn advance(&mut self, key: ThreadKey, process: ProcessKey, now: ThreadTotals, past: bool) {
+    fn advance(
+        &mut self,
+        key: ThreadKey,
+        process: ProcessKey,
+        now: ThreadTotals,
+        past: bool,
+    ) -> Option<(&mut Process, &mut Thread)> {
         if self.threads.len() >= THREADS_MAX && !self.threads.contains_key(&key) {
             self.overflow += 1;
-            return;
+            return None;
         }
         let (walk, begun_boottime_ns) = (self.walk, self.begun_boottime_ns);
-        let before = self.threads.get(&key).map(|thread| thread.totals);
-        let (delta, torn) = rise(before.unwrap_or_default(), now);
-        let Some(owner) = self.process(process) else {
-            return;
-        };
-        if before.is_none() {
+        self.process(process)?;
+        let owner = self.processes.get_mut(&process)?;
+        let thread = self.threads.entry(key).or_insert_with(|| {
             owner.threaded |= key.tid != process.tgid || owner.live_threads > 0 || owner.any_ended;
             owner.live_threads += 1;
-        }
+            Thread {
+                process,
+                totals: ThreadTotals::default(),
+                walked_cpu_time_ns: 0,
+                seen_ended: false,
+                zombie_walks: 0,
+                ended: false,
+                walk,
+                seen_boottime_ns: begun_boottime_ns,
+            }
+        });
+        let (delta, torn) = rise(thread.totals, now);
+        thread.totals = add(thread.totals, delta);
+        thread.walk = walk;
+        thread.seen_boottime_ns = begun_boottime_ns;
         owner.totals = add(owner.totals, delta);
         if past {
             owner.reported = add(owner.reported, delta);
         }
-        let thread = self.threads.entry(key).or_insert(Thread {
-            process,
-            totals: ThreadTotals::default(),
-            walked_cpu_time_ns: 0,
-            seen_ended: false,
-            zombie_walks: 0,
-            ended: false,
-            walk,
-            seen_boottime_ns: begun_boottime_ns,
-        });
-        thread.totals = add(thread.totals, delta);
-        thread.walk = walk;
-        thread.seen_boottime_ns = begun_boottime_ns;
         self.torn_reads += torn;
+        Some((owner, thread))
     }
 }

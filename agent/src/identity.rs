@@ -14,7 +14,7 @@ use procscope_agent_common::{ARGUMENTS_LEN, ProcessKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    fold::Facts,
+    fold::{ByKey, Facts},
     names::{command_name, container_id, escape},
     scrub::{Cmdline, command_line},
 };
@@ -59,7 +59,7 @@ pub struct Identities {
     boot_id: [u8; 16],
     legacy_controller: Option<&'static str>,
     cmdline: Cmdline,
-    known: HashMap<ProcessKey, Known>,
+    known: ByKey<ProcessKey, Known>,
     cgroup_paths: HashMap<u64, String>,
 }
 
@@ -77,7 +77,7 @@ impl Identities {
             boot_id,
             legacy_controller,
             cmdline,
-            known: HashMap::new(),
+            known: ByKey::default(),
             cgroup_paths: HashMap::new(),
         }
     }

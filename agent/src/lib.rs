@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod probes;
 pub mod procfs;
 pub mod queue;
+pub mod rows;
 pub mod sample;
 pub mod scrub;
 pub mod show;
@@ -199,21 +200,21 @@ fn push(
     epoch: u64,
     told: &dyn Fn(&v1::Snapshot),
 ) -> Result<()> {
-    let mut snapshot = observer.snapshot().map_err(|error| broken(&error))?;
+    let mut snapshot = observer.freeze().map_err(|error| broken(&error))?;
     outbox.with(|queue| {
         let dropped = queue.take_dropped();
         if dropped > 0 {
-            snapshot.losses.push(v1::Loss {
+            snapshot.head.losses.push(v1::Loss {
                 reason: "queue_full".to_owned(),
                 count: dropped,
             });
         }
-        if let Some(cost) = &mut snapshot.agent_cost {
+        if let Some(cost) = &mut snapshot.head.agent_cost {
             cost.queue_len = u64::try_from(queue.len()).unwrap_or(u64::MAX);
         }
         queue.push(agent_id, epoch, &snapshot);
     });
-    told(&snapshot);
+    told(&snapshot.head);
     Ok(())
 }
 

@@ -21,12 +21,13 @@ use crate::{
     clock,
     cost::{Budget, Constants, Costs, cost},
     drain::{Drain, DrainError, Event},
-    fold::Fold,
+    fold::{Fold, Place},
     host,
     identity::Identities,
     probes::{self, ProbeError, TimeAccounting},
     procfs::ProcUnits,
-    sample::{self, Instant, Units},
+    rows::{Frozen, Rows},
+    sample::{self, Instant, Teller, Told, Units},
 };
 use readings::{attach, read_audit, sample_proc, trim_memory, visit_every_cpu};
 pub use settings::{Hooks, Settings, SourceChoice};
@@ -50,6 +51,9 @@ pub enum ObserveError {
     /// Events would come from every process of the machine, the walk would find those of one container.
     #[error("this is pid namespace {0}, not the host's: start the container with hostPID (--pid=host)")]
     PidNamespace(String),
+    /// What was told does not read as what it is: a bug of ours.
+    #[error("the rows of an interval cannot be read")]
+    Rows(#[from] prost::DecodeError),
     /// The machine does not say something about itself.
     #[error("could not read {what}")]
     Host {
@@ -68,6 +72,7 @@ pub struct Observer {
     drain: Option<Drain>,
     fold: Fold,
     identities: Identities,
+    rows: Rows,
     boot_id: [u8; 16],
     kernel: (String, String),
     units: Units,
@@ -128,7 +133,7 @@ impl Observer {
             drain.has_switched(visit_every_cpu());
             // Events from here on belong to what the first walk finds; those before it are its past.
             drain.events(|_event| {});
-            drain.walk(|task, _peak| fold.task(task, 0))?;
+            drain.walk(|found, _peak| fold.found(found, 0))?;
             let still_there = host::processes();
             hidden = shown_by_proc;
             hidden.retain(|pid| still_there.contains(pid) && !fold.knows(*pid));
@@ -145,7 +150,7 @@ impl Observer {
             // The past.
             drain.take_waits();
         }
-        fold.finish(clock::boottime_ns(), |_tid, _start| None);
+        fold.finish(clock::boottime_ns(), |_tid, _start| None, |_row| Place::default());
         let quiet = settings.hooks == Hooks::Quiet && drain.is_some();
         if let Some(drain) = drain.as_mut().filter(|_drain| quiet) {
             drain.go_quiet()?;
@@ -165,6 +170,7 @@ impl Observer {
                 probes::legacy_controller(Path::new("/sys/fs/cgroup")),
                 settings.cmdline,
             ),
+            rows: Rows::default(),
             drops_before: drain.as_ref().map(Drain::drops).transpose()?.unwrap_or_default(),
             settings,
             drain,
@@ -284,11 +290,19 @@ impl Observer {
         true
     }
 
+    /// As `freeze`, read back from the bytes.
+    ///
+    /// # Errors
+    /// As `freeze`.
+    pub fn snapshot(&mut self) -> Result<v1::Snapshot, ObserveError> {
+        Ok(self.freeze()?.thaw()?)
+    }
+
     /// Ends the interval here and now, and tells what was used in it.
     ///
     /// # Errors
     /// When the kernel side cannot be read.
-    pub fn snapshot(&mut self) -> Result<v1::Snapshot, ObserveError> {
+    pub fn freeze(&mut self) -> Result<Frozen<'_>, ObserveError> {
         self.take_events();
         if let Some(drain) = &mut self.drain {
             drain.next_epoch()?;
@@ -301,7 +315,10 @@ impl Observer {
         self.fold.begin_walk();
         let fold = &mut self.fold;
         if let Some(drain) = &mut self.drain {
-            drain.walk(|task, peak| fold.task(task, peak))?;
+            drain.walk(|found, peak| fold.found(found, peak))?;
+            if fold.take_met_stranger() {
+                drain.ask_whole()?;
+            }
             sample_proc(fold, &self.hidden, self.proc_units);
         } else {
             sample_proc(fold, &host::processes(), self.proc_units);
@@ -313,11 +330,23 @@ impl Observer {
             std::thread::sleep(AFTER_SLOT);
             self.take_events();
         }
+        let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
         let drain = self.drain.as_ref();
-        let folded = self
-            .fold
-            .finish(now.boottime_ns, |tid, start| drain?.last_word(tid, start));
-        let mut told = sample::tell(&folded.processes, &mut self.identities, self.units, now);
+        self.rows.begin();
+        let mut teller = Teller {
+            identities: &mut self.identities,
+            rows: &mut self.rows,
+            waits: &waits,
+            units: self.units,
+            now,
+            told: Told::default(),
+        };
+        let folded = self.fold.finish(
+            now.boottime_ns,
+            |tid, start| drain?.last_word(tid, start),
+            |row| teller.tell(row),
+        );
+        let mut told = teller.told;
 
         let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
         let mut losses: Vec<v1::Loss> = DropReason::ALL
@@ -332,13 +361,14 @@ impl Observer {
             })
             .collect();
         losses.sort_by(|a, b| a.reason.cmp(&b.reason));
-        let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
-        sample::add_waits(&mut told.samples, &waits);
         // Nothing was lost, nothing is asked.
         if drops.iter().any(|count| *count > 0) {
-            told.samples.extend(self.overflow()?);
+            for row in self.overflow()? {
+                told.process_ns += row.cpu_time_ns_delta;
+                self.rows.add(|_older| row);
+            }
         }
-        let used = used(&told.samples, &losses, folded.torn_reads);
+        let used = used(&told, &losses, folded.torn_reads);
         let audit = audit(
             &self.before,
             &reading,
@@ -352,11 +382,8 @@ impl Observer {
         let source = self.source();
         let kernel_cost = self.kernel_cost(audit.wall_ns)?;
         let (memory_total_bytes, memory_available_bytes) = host::memory();
-        let own = told
-            .samples
-            .iter()
-            .find(|sample| sample.pid == std::process::id());
-        let snapshot = v1::Snapshot {
+        let (own_cpu_time_ns, own_rss_bytes) = told.own;
+        let head = v1::Snapshot {
             host: self.settings.host.clone(),
             boot_id: self.boot_id.to_vec(),
             time: Some(sample::timestamp(now.wall_ns)),
@@ -369,29 +396,24 @@ impl Observer {
                 cpus: audit.cpus,
                 memory_total_bytes: memory_total_bytes.unwrap_or(0),
                 memory_available_bytes,
-                processes: count(
-                    told.samples
-                        .iter()
-                        .filter(|sample| !sample.exited && sample.pid != 0)
-                        .count(),
-                ),
-                threads: told.samples.iter().map(|sample| sample.threads).sum(),
+                processes: told.processes,
+                threads: told.threads,
             }),
             audit: Some(audit),
             losses,
             agent_cost: Some(v1::AgentCost {
-                cpu_time_ns_delta: own.map_or(0, |own| own.cpu_time_ns_delta),
-                rss_bytes: own.and_then(|own| own.rss_bytes).unwrap_or(0),
+                cpu_time_ns_delta: own_cpu_time_ns,
+                rss_bytes: own_rss_bytes,
                 drain_ns: clock::boottime_ns().saturating_sub(now.boottime_ns),
                 events: std::mem::take(&mut self.events),
                 ..kernel_cost
             }),
-            samples: told.samples,
+            samples: Vec::new(),
             exits: told.exits,
             processes: told.infos,
         };
         self.drops_before = drops;
-        Ok(snapshot)
+        Ok(Frozen::new(head, &self.rows))
     }
 
     fn wait_for_events(&self, time: Duration) {
@@ -422,22 +444,11 @@ impl Observer {
     }
 }
 
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
 /// What processes and kernel threads used, and how much is not certain.
-fn used(samples: &[v1::ProcessSample], losses: &[v1::Loss], torn_reads: u64) -> Used {
-    let sum = |kernel_thread: bool| {
-        samples
-            .iter()
-            .filter(|sample| sample.kernel_thread == kernel_thread)
-            .map(|sample| sample.cpu_time_ns_delta)
-            .sum()
-    };
+fn used(told: &Told, losses: &[v1::Loss], torn_reads: u64) -> Used {
     Used {
-        process_ns: sum(false),
-        kthread_ns: sum(true),
+        process_ns: told.process_ns,
+        kthread_ns: told.kthread_ns,
         lost_events: losses
             .iter()
             .filter(|loss| loss.reason != "slot_collision")

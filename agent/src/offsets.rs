@@ -1,5 +1,5 @@
-//! Which members the kernel programs read, by the names of `agent-ebpf/src/task.rs`, and where this kernel has
-//! them.
+//! Which members the kernel programs read, by the names of `agent-ebpf/src/task.rs` and `mm.rs`, and where this
+//! kernel has them.
 
 use crate::btf::Btf;
 
@@ -96,6 +96,7 @@ const MEMBERS: &[Member] = &[
     ("SIGNAL_NOFILE", "signal_struct", &["rlim[7].rlim_cur"]),
     ("PID_LEVEL", "pid", &["level"]),
     ("PID_NUMBERS", "pid", &["numbers"]),
+    ("FILES_COUNT", "files_struct", &["count.counter"]),
     ("FILES_FDT", "files_struct", &["fdt"]),
     ("FDTABLE_MAX_FDS", "fdtable", &["max_fds"]),
     ("FDTABLE_OPEN_FDS", "fdtable", &["open_fds"]),
@@ -103,6 +104,8 @@ const MEMBERS: &[Member] = &[
 
 /// Members that a kernel may be built without; the programs then leave out what needs them.
 const OPTIONAL: &[Member] = &[
+    // CONFIG_SMP
+    ("TASK_ON_CPU", "task_struct", &["on_cpu"]),
     // CONFIG_TASK_XACCT
     ("TASK_IO_CHARS", "task_struct", &["ioac.rchar"]),
     ("SIGNAL_IO_CHARS", "signal_struct", &["ioac.rchar"]),

@@ -4,8 +4,8 @@
 use std::{fs, io::Read as _};
 
 use procscope_agent_common::{
-    COMM_LEN, OPEN_FILES_UNKNOWN, ProcessKey, TASK_FROM_PROC, TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO,
-    TASK_ZOMBIE, TaskRecord, ThreadTotals,
+    COMM_LEN, OPEN_FILES_UNKNOWN, Present, ProcessKey, TASK_FROM_PROC, TASK_HAS_MM, TASK_KERNEL_THREAD,
+    TASK_PROC_IO, TASK_ZOMBIE, TaskRecord, ThreadTotals, WALK_TASK,
 };
 
 use crate::clock;
@@ -89,10 +89,25 @@ fn record(
         flags |= TASK_HAS_MM;
     }
     Some(TaskRecord {
+        kind: WALK_TASK,
+        tid: pid,
         process: ProcessKey::new(pid, start_boottime_ns),
         start_boottime_ns,
-        tid: pid,
-        flags,
+        now: Present {
+            file_pages: pages("RssFile:").unwrap_or(0),
+            anon_pages: anon_pages.unwrap_or(0),
+            shmem_pages: pages("RssShmem:").unwrap_or(0),
+            swap_pages: pages("VmSwap:").unwrap_or(0),
+            hiwater_pages: pages("VmHWM:").unwrap_or(0),
+            virtual_pages: pages("VmSize:").unwrap_or(0),
+            cgroup_id: 0,
+            open_files_limit: 0,
+            flags,
+            state: state_bits(state),
+            open_files: OPEN_FILES_UNKNOWN,
+            reserved: 0,
+            comm,
+        },
         totals: ThreadTotals {
             cpu_time_ns,
             minor_faults: number(10)?,
@@ -108,22 +123,11 @@ fn record(
             ..ThreadTotals::default()
         },
         ended: ThreadTotals::default(),
-        file_pages: pages("RssFile:").unwrap_or(0),
-        anon_pages: anon_pages.unwrap_or(0),
-        shmem_pages: pages("RssShmem:").unwrap_or(0),
-        swap_pages: pages("VmSwap:").unwrap_or(0),
-        hiwater_pages: pages("VmHWM:").unwrap_or(0),
-        virtual_pages: pages("VmSize:").unwrap_or(0),
-        cgroup_id: 0,
         parent: ProcessKey::new(small(4)?, 0),
         exec_generation: 0,
         uid: u32::try_from(line(status, "Uid:").unwrap_or(0)).ok()?,
         threads: small(20)?,
         namespace_pid: last_number(status, "NSpid:").unwrap_or(0),
-        open_files: OPEN_FILES_UNKNOWN,
-        state: state_bits(state),
-        open_files_limit: 0,
-        comm,
     })
 }
 
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn a_name_may_look_like_the_rest_of_the_line() {
         let record = record(12, STAT, STATUS, None, 99, UNITS).unwrap();
-        assert_eq!(&record.comm[..8], b"a) R (b\0");
+        assert_eq!(&record.now.comm[..8], b"a) R (b\0");
         assert_eq!(record.process, ProcessKey::new(12, 240_000_000));
         assert_eq!((record.parent.tgid, record.threads, record.uid), (3, 9, 1000));
         assert_eq!(
@@ -189,17 +193,21 @@ mod tests {
             (99, 80_000_000)
         );
         assert_eq!(
-            (record.anon_pages, record.file_pages, record.hiwater_pages),
+            (
+                record.now.anon_pages,
+                record.now.file_pages,
+                record.now.hiwater_pages
+            ),
             (2, 1, 10)
         );
-        assert_eq!((record.namespace_pid, record.state), (4, 1));
-        assert_eq!(record.flags, TASK_FROM_PROC | TASK_HAS_MM);
+        assert_eq!((record.namespace_pid, record.now.state), (4, 1));
+        assert_eq!(record.now.flags, TASK_FROM_PROC | TASK_HAS_MM);
     }
 
     #[test]
     fn without_memory_lines_there_is_no_memory() {
         let record = record(12, STAT, b"", Some(b"rchar: 5\nwchar: 6\n"), 99, UNITS).unwrap();
-        assert_eq!(record.flags, TASK_FROM_PROC | TASK_PROC_IO);
+        assert_eq!(record.now.flags, TASK_FROM_PROC | TASK_PROC_IO);
         assert_eq!((record.totals.read_bytes, record.totals.written_bytes), (5, 6));
     }
 
@@ -208,7 +216,7 @@ mod tests {
         let pid = std::process::id();
         let record = read(pid, UNITS).unwrap();
         assert_eq!(record.process.tgid, pid);
-        assert!(record.totals.cpu_time_ns > 0 && record.anon_pages > 0 && record.threads > 0);
+        assert!(record.totals.cpu_time_ns > 0 && record.now.anon_pages > 0 && record.threads > 0);
         assert!(read(u32::MAX, UNITS).is_none());
     }
 

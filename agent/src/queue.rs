@@ -5,7 +5,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use procscope_proto::v1::PushSnapshotsRequest;
-use prost::Message as _;
+use prost::Message;
 
 /// Snapshots of an hour at one a second.
 pub const LEN_MAX: usize = 3600;
@@ -38,7 +38,7 @@ impl Queue {
     }
 
     /// Freezes a snapshot: from here on these are its bytes, whoever sends them, however often.
-    pub fn push(&mut self, agent_id: [u8; 16], epoch: u64, snapshot: &procscope_proto::v1::Snapshot) {
+    pub fn push(&mut self, agent_id: [u8; 16], epoch: u64, snapshot: &impl Message) {
         let bytes = snapshot.encode_to_vec();
         let request = PushSnapshotsRequest {
             agent_id: agent_id.to_vec(),

@@ -1,14 +1,13 @@
-//! What the fold found → one snapshot in the words of the wire.
+//! What the fold found → rows, exits and names in the words of the wire.
 
-use std::sync::Arc;
-
-use procscope_agent_common::{OverflowSlot, ProcessKey};
+use procscope_agent_common::{OverflowSlot, ProcessKey, WAIT_BUCKETS};
 use procscope_proto::v1;
 
 use crate::{
     drain::WaitsByProcess,
-    fold::{Exit, FoldedProcess, Memory},
+    fold::{Exit, FoldedProcess, Memory, Place, Row},
     identity::{Identities, Identity, process_id},
+    rows::Rows,
 };
 
 /// The instant that samples belong to.
@@ -67,53 +66,111 @@ fn source(process: &FoldedProcess) -> i32 {
     source.into()
 }
 
-/// Samples, exits and names of one interval.
+/// Exits and names of one interval, and sums over its rows.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// One for each process alive in the interval.
-    pub samples: Vec<v1::ProcessSample>,
     /// One for each process that ended.
     pub exits: Vec<v1::ProcessExit>,
     /// Names that are new.
     pub infos: Vec<v1::ProcessInfo>,
+    /// Processes alive at the end of the interval.
+    pub processes: u32,
+    /// Their threads.
+    pub threads: u32,
+    /// CPU time of processes, nanoseconds.
+    pub process_ns: u64,
+    /// CPU time of kernel threads, nanoseconds.
+    pub kthread_ns: u64,
+    /// What one process, the agent, has used and holds: nanoseconds and bytes.
+    pub own: (u64, u64),
 }
 
-/// Tells of each process, and forgets the names of those that ended.
-pub fn tell(processes: &[FoldedProcess], identities: &mut Identities, units: Units, now: Instant) -> Told {
-    let mut told = Told {
-        samples: Vec::with_capacity(processes.len()),
-        ..Told::default()
-    };
-    for process in processes {
-        let (identity, new) = identities.of(process.key, &process.facts, now.wall_minus_boot_ns());
+/// Tells of each process of an interval, and forgets the names of those that ended.
+pub struct Teller<'a> {
+    /// What people call them.
+    pub identities: &'a mut Identities,
+    /// Where rows are put.
+    pub rows: &'a mut Rows,
+    /// Run-queue waits by length, where they are counted.
+    pub waits: &'a WaitsByProcess,
+    /// What the kernel's figures mean.
+    pub units: Units,
+    /// The end of the interval.
+    pub now: Instant,
+    /// What was told so far.
+    pub told: Told,
+}
+
+impl Teller<'_> {
+    /// Tells of one process, and says where its row is.
+    pub fn tell(&mut self, row: Row<'_>) -> Place {
+        match row {
+            Row::Same(place, threads) => {
+                self.told.processes += 1;
+                self.told.threads = self.told.threads.saturating_add(threads);
+                self.rows.again(place)
+            }
+            Row::Anew(process) => self.tell_anew(process),
+        }
+    }
+
+    fn tell_anew(&mut self, process: &FoldedProcess) -> Place {
+        let told = &mut self.told;
+        let (identity, new) = self
+            .identities
+            .of(process.key, &process.facts, self.now.wall_minus_boot_ns());
         if new {
             told.infos.push(info(process, &identity));
         }
-        told.samples.push(sample(process, &identity, units));
         if let Some(end) = process.exit {
-            told.exits.push(exit(process, end, &identity, units));
-            identities.forget(process.key);
+            told.exits.push(exit(process, end, &identity, self.units));
+            self.identities.forget(process.key);
+        } else {
+            told.processes += 1;
         }
+        told.threads = told.threads.saturating_add(process.threads);
+        if process.facts.kernel_thread {
+            told.kthread_ns += process.delta.cpu_time_ns;
+        } else {
+            told.process_ns += process.delta.cpu_time_ns;
+        }
+        if process.key.tgid == std::process::id() {
+            let rss_pages = process.memory.map_or(0, Memory::rss_pages);
+            told.own = (
+                process.delta.cpu_time_ns,
+                rss_pages.saturating_mul(self.units.page_size),
+            );
+        }
+        let waits = self.waits.get(&process.key);
+        let units = self.units;
+        self.rows
+            .add(|texts| sample(process, &identity, waits, units, texts))
     }
-    told
 }
 
-fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1::ProcessSample {
+/// A row in our words. `texts`: an older one, whose memory is used again.
+fn sample(
+    process: &FoldedProcess,
+    identity: &Identity,
+    waits: Option<&[u64; WAIT_BUCKETS]>,
+    units: Units,
+    texts: v1::ProcessSample,
+) -> v1::ProcessSample {
     let bytes = |pages: Option<u64>| pages.map(|pages| pages.saturating_mul(units.page_size));
     let memory = |kind: fn(Memory) -> u64| bytes(process.memory.map(kind));
     let io = |count: u64| units.counts_io_of(process).then_some(count);
     let disk_io = |count: u64| units.counts_disk_io_of(process).then_some(count);
     let scheduler = |count: u64| (!process.facts.from_proc).then_some(count);
     v1::ProcessSample {
-        process_id: identity.process_id.to_vec(),
+        process_id: copied(texts.process_id, &identity.process_id),
         exec_generation: process.facts.exec_generation,
         pid: process.key.tgid,
         parent_pid: parent_pid(process),
         start_boottime_ns: process.key.start_boottime_ns,
         start_time: Some(timestamp(identity.start_wall_ns)),
-        name: identity.name.clone(),
+        name: written(texts.name, &identity.name),
         uid: process.facts.uid,
-        container_id: identity.container_id.clone(),
+        container_id: written(texts.container_id, &identity.container_id),
         kernel_thread: process.facts.kernel_thread,
         exited: process.exit.is_some(),
         cpu_time_ns: process.totals.cpu_time_ns,
@@ -146,27 +203,29 @@ fn sample(process: &FoldedProcess, identity: &Arc<Identity>, units: Units) -> v1
         write_operations_delta: io(process.delta.write_operations),
         disk_read_bytes_delta: disk_io(process.delta.disk_read_bytes),
         disk_written_bytes_delta: disk_io(process.delta.disk_written_bytes),
-        state: process
-            .standing
-            .map_or_else(String::new, |standing| standing.state.to_string()),
+        state: process.standing.map_or_else(String::new, |standing| {
+            written(texts.state, standing.state.encode_utf8(&mut [0; 4]))
+        }),
         namespace_pid: process.facts.namespace_pid,
         parent_start_boottime_ns: parent_start(process),
         cgroup_id: process.facts.cgroup_id,
-        runqueue_wait_counts: Vec::new(),
+        runqueue_wait_counts: waits
+            .map_or_else(Vec::new, |counts| copied(texts.runqueue_wait_counts, counts)),
     }
 }
 
-/// Tells run-queue waits by length, where they are counted.
-pub fn add_waits(samples: &mut [v1::ProcessSample], waits: &WaitsByProcess) {
-    if waits.is_empty() {
-        return;
-    }
-    for sample in samples {
-        let key = ProcessKey::new(sample.pid, sample.start_boottime_ns);
-        if let Some(counts) = waits.get(&key) {
-            sample.runqueue_wait_counts = counts.to_vec();
-        }
-    }
+/// The same values in memory that was had before.
+fn copied<T: Copy>(mut memory: Vec<T>, values: &[T]) -> Vec<T> {
+    memory.clear();
+    memory.extend_from_slice(values);
+    memory
+}
+
+/// The same text in memory that was had before.
+fn written(mut memory: String, text: &str) -> String {
+    memory.clear();
+    memory.push_str(text);
+    memory
 }
 
 /// The name of the row that keeps the sums exact when ends of threads were lost.
@@ -203,7 +262,7 @@ pub fn lost_ends(
     }
 }
 
-fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, units: Units) -> v1::ProcessExit {
+fn exit(process: &FoldedProcess, end: Exit, identity: &Identity, units: Units) -> v1::ProcessExit {
     let lifetime_ns = end.end_boottime_ns.saturating_sub(process.key.start_boottime_ns);
     let io = |count: u64| units.counts_io_of(process).then_some(count);
     let disk_io = |count: u64| units.counts_disk_io_of(process).then_some(count);
@@ -257,7 +316,7 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Arc<Identity>, units: Uni
     }
 }
 
-fn info(process: &FoldedProcess, identity: &Arc<Identity>) -> v1::ProcessInfo {
+fn info(process: &FoldedProcess, identity: &Identity) -> v1::ProcessInfo {
     v1::ProcessInfo {
         process_id: identity.process_id.to_vec(),
         exec_generation: process.facts.exec_generation,
@@ -295,6 +354,8 @@ pub fn timestamp(wall_ns: u64) -> prost_types::Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use procscope_agent_common::{ProcessKey, ThreadTotals};
 
     use super::*;
@@ -341,7 +402,16 @@ mod tests {
             wall_ns: 10_000,
             boottime_ns: 1_000,
         };
-        tell(&[process], &mut identities, UNITS, now).exits.remove(0)
+        let mut teller = Teller {
+            identities: &mut identities,
+            rows: &mut Rows::default(),
+            waits: &WaitsByProcess::default(),
+            units: UNITS,
+            now,
+            told: Told::default(),
+        };
+        teller.tell(Row::Anew(&process));
+        teller.told.exits.remove(0)
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The map `WAITS`: run-queue waits by length, from threads to processes, from one interval to the next.
 
-use std::collections::HashMap;
-
 use procscope_agent_common::{ProcessKey, WAIT_BUCKETS, WaitSlot, thread_slot_index};
 
-use super::shared::Shared;
+use super::{WaitsByProcess, shared::Shared};
+use crate::fold::ByKey;
 
 /// What one thread was found to have, and in which walk.
 type Known = ([u32; WAIT_BUCKETS], u64);
@@ -12,8 +11,8 @@ type Known = ([u32; WAIT_BUCKETS], u64);
 /// Waits of all threads that are known.
 pub(super) struct Waits {
     slots: Shared<WaitSlot>,
-    threads: HashMap<(u32, u64), Known>,
-    processes: HashMap<ProcessKey, [u64; WAIT_BUCKETS]>,
+    threads: ByKey<(u32, u64), Known>,
+    processes: WaitsByProcess,
     walk: u64,
 }
 
@@ -21,8 +20,8 @@ impl Waits {
     pub(super) fn new(slots: Shared<WaitSlot>) -> Self {
         Self {
             slots,
-            threads: HashMap::new(),
-            processes: HashMap::new(),
+            threads: ByKey::default(),
+            processes: WaitsByProcess::default(),
             walk: 0,
         }
     }
@@ -51,7 +50,7 @@ impl Waits {
     }
 
     /// The waits of each process since this was last asked.
-    pub(super) fn take(&mut self) -> HashMap<ProcessKey, [u64; WAIT_BUCKETS]> {
+    pub(super) fn take(&mut self) -> WaitsByProcess {
         std::mem::take(&mut self.processes)
     }
 }

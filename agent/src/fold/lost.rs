@@ -88,6 +88,7 @@ impl Fold {
             self.lost_ends += u64::from(!process.facts.from_proc);
             process.live_threads = process.live_threads.saturating_sub(1);
             process.any_ended = true;
+            process.changed = true;
             process.any_lost |= !process.facts.from_proc;
             process.touched = walk;
             process.touched_boottime_ns = begun_boottime_ns;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use procscope_agent_common::{
-    OPEN_FILES_UNKNOWN, ProcessKey, TASK_FROM_PROC, TASK_KERNEL_THREAD, TASK_PROC_IO, TaskRecord,
-    ThreadTotals,
+    OPEN_FILES_SAME, OPEN_FILES_UNKNOWN, Present, ProcessKey, TASK_FROM_PROC, TASK_HAS_MM,
+    TASK_KERNEL_THREAD, TASK_PROC_IO, TaskRecord, ThreadTotals,
 };
 
-use super::{LOST_AFTER_NS, Thread, WALKS_UNTIL_LOST};
+use super::{LOST_AFTER_NS, Place, Thread, WALKS_UNTIL_LOST};
 
 /// An exit event waits this long for the ends of threads that were never walked, in nanoseconds: a thread that
 /// exits before the last one may still have a few instructions to go when the last one says that it exits.
@@ -173,6 +173,12 @@ pub(super) struct Process {
     pub(super) taken_over: Option<u32>,
     /// It had ended before us: no exit will be told.
     pub(super) ended_before_us: bool,
+    /// Something was learnt of it in this interval.
+    pub(super) changed: bool,
+    /// Its last row told that nothing had changed in that interval.
+    pub(super) row_stands: bool,
+    /// Where its last row is.
+    pub(super) place: Place,
 }
 
 /// One process in one interval.
@@ -226,28 +232,17 @@ impl Process {
 
     /// What the walk found at its first thread. Facts are copied only when they differ.
     pub(super) fn learn(&mut self, task: &TaskRecord) {
-        let kernel_thread = task.flags & TASK_KERNEL_THREAD != 0;
-        let comm = task.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-        let from_proc = task.flags & TASK_FROM_PROC != 0;
+        let from_proc = task.now.flags & TASK_FROM_PROC != 0;
         // A zombie that was reaped in this instant has no number any more.
         let namespace_pid = Some(task.namespace_pid)
             .filter(|pid| *pid != 0)
             .or(self.facts.namespace_pid);
-        self.standing = Some(Standing {
-            open_files: Some(task.open_files).filter(|open| *open != OPEN_FILES_UNKNOWN),
-            open_files_limit: Some(task.open_files_limit).filter(|_limit| !from_proc),
-            threads: from_proc.then_some(task.threads),
-            io_read: task.flags & TASK_PROC_IO != 0,
-            state: state_letter(task.state),
-        });
+        self.learn_present(&task.now, from_proc.then_some(task.threads));
         let known = &*self.facts;
         if known.uid == task.uid
             && known.exec_generation == task.exec_generation
-            && known.kernel_thread == kernel_thread
             && known.from_proc == from_proc
             && known.parent.is_some()
-            && known.comm == comm
-            && known.cgroup_id == task.cgroup_id
             && known.namespace_pid == namespace_pid
         {
             return;
@@ -255,19 +250,77 @@ impl Process {
         let facts = Arc::make_mut(&mut self.facts);
         facts.uid = task.uid;
         facts.exec_generation = task.exec_generation;
-        facts.kernel_thread = kernel_thread;
         facts.from_proc = from_proc;
         facts.parent = facts.parent.or(Some(task.parent));
-        facts.comm = comm.to_vec();
         facts.namespace_pid = namespace_pid;
-        if facts.cgroup_id != task.cgroup_id {
-            facts.cgroup_id = task.cgroup_id;
+    }
+
+    /// What others can change of it, as the walk found it now. `threads`: when they are not followed one by one.
+    /// True: the facts differ.
+    fn learn_present(&mut self, now: &Present, threads: Option<u32>) -> bool {
+        let kernel_thread = now.flags & TASK_KERNEL_THREAD != 0;
+        let comm = now.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        let from_proc = now.flags & TASK_FROM_PROC != 0;
+        self.standing = Some(Standing {
+            open_files: match now.open_files {
+                OPEN_FILES_UNKNOWN => None,
+                OPEN_FILES_SAME => self.standing.and_then(|standing| standing.open_files),
+                open => Some(open),
+            },
+            open_files_limit: Some(now.open_files_limit).filter(|_limit| !from_proc),
+            threads,
+            io_read: now.flags & TASK_PROC_IO != 0,
+            state: state_letter(now.state),
+        });
+        let known = &*self.facts;
+        if known.kernel_thread == kernel_thread && known.comm == comm && known.cgroup_id == now.cgroup_id {
+            return false;
+        }
+        let facts = Arc::make_mut(&mut self.facts);
+        facts.kernel_thread = kernel_thread;
+        facts.comm = comm.to_vec();
+        if facts.cgroup_id != now.cgroup_id {
+            facts.cgroup_id = now.cgroup_id;
             facts.cgroup_name.clear();
+        }
+        true
+    }
+
+    /// Memory as the walk found it. `peak_pages`: what was seen in this interval, 0 when nothing was.
+    pub(super) fn note_memory(&mut self, now: &Present, peak_pages: u64) {
+        if now.flags & TASK_HAS_MM != 0 {
+            let memory = Memory {
+                file_pages: now.file_pages,
+                anon_pages: now.anon_pages,
+                shmem_pages: now.shmem_pages,
+                swap_pages: now.swap_pages,
+                virtual_pages: now.virtual_pages,
+            };
+            self.note_peak(memory.rss_pages().max(peak_pages), now.hiwater_pages);
+            self.memory = Some(memory);
+        } else if peak_pages > 0 {
+            self.note_peak(peak_pages, 0);
         }
     }
 
-    pub(super) fn end_thread(&mut self, thread: Option<&mut Thread>) {
-        if let Some(thread) = thread.filter(|thread| !thread.ended) {
+    /// The walk found its first thread, which has not run since the last walk. It has changed if others changed it.
+    pub(super) fn meet_still(&mut self, now: &Present, peak_pages: u64) {
+        let shown = |process: &Self| {
+            (
+                process.standing,
+                process.memory,
+                process.interval_peak_pages,
+                process.lifetime_peak_pages,
+            )
+        };
+        let before = shown(self);
+        self.changed |= self.learn_present(now, None);
+        self.note_memory(now, peak_pages);
+        self.changed |= shown(self) != before;
+    }
+
+    pub(super) fn end_thread(&mut self, thread: &mut Thread) {
+        if !thread.ended {
             thread.ended = true;
             self.ended_threads_cpu_time_ns += thread.totals.cpu_time_ns - thread.walked_cpu_time_ns;
             self.live_threads = self.live_threads.saturating_sub(1);
@@ -358,13 +411,16 @@ impl Process {
             standing: if over { None } else { self.standing },
             peak_rss_pages: self.interval_peak_pages.max(self.rss_pages()),
             lifetime_peak_rss_pages: self.lifetime_peak_pages,
-            threads: match (over, self.standing.and_then(|standing| standing.threads)) {
-                (true, _) => 0,
-                (false, threads) => threads.unwrap_or(self.live_threads),
-            },
+            threads: if over { 0 } else { self.threads() },
             first_seen: self.first_seen,
             exit: if over { self.exit } else { None },
         }
+    }
+
+    /// Threads alive now.
+    pub(super) fn threads(&self) -> u32 {
+        let told = self.standing.and_then(|standing| standing.threads);
+        told.unwrap_or(self.live_threads)
     }
 
     pub(super) fn end_interval(&mut self) {

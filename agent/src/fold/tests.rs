@@ -1,11 +1,17 @@
 //! Lives as the kernel tells them, in every order that it may tell them in.
 
+mod memory;
 mod model;
+mod quiet;
+mod sleepers;
+
+use std::cell::RefCell;
 
 use procscope_agent_common::{
     EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent,
-    ForkEvent, ProcessFreedEvent, ProcessKey, TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
-    ThreadTotals,
+    ForkEvent, OPEN_FILES_SAME, Present, ProcessFreedEvent, ProcessKey, StillRecord, StillThreadRecord,
+    TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals, WALK_STILL, WALK_STILL_THREAD,
+    WALK_TASK,
 };
 
 use super::*;
@@ -32,28 +38,62 @@ fn key(tgid: u32) -> ProcessKey {
 
 fn task(process: ProcessKey, tid: u32, start: u64, totals: ThreadTotals) -> TaskRecord {
     TaskRecord {
+        kind: WALK_TASK,
+        tid,
         process,
         start_boottime_ns: start,
-        tid,
-        flags: 0,
+        now: Present {
+            file_pages: 0,
+            anon_pages: 0,
+            shmem_pages: 0,
+            swap_pages: 0,
+            hiwater_pages: 0,
+            virtual_pages: 0,
+            cgroup_id: 1,
+            open_files_limit: 1024,
+            flags: 0,
+            state: 0,
+            open_files: 3,
+            reserved: 0,
+            comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+        },
         totals,
         ended: ThreadTotals::default(),
-        file_pages: 0,
-        anon_pages: 0,
-        shmem_pages: 0,
-        swap_pages: 0,
-        hiwater_pages: 0,
-        virtual_pages: 0,
-        cgroup_id: 1,
         parent: ProcessKey::new(1, 1),
         exec_generation: 1,
         uid: 0,
         threads: 1,
         namespace_pid: 0,
-        open_files: 3,
-        state: 0,
-        open_files_limit: 1024,
-        comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+/// The same task, when it has not run since the last walk.
+fn still(task: &TaskRecord) -> Found {
+    let TaskRecord {
+        tid,
+        process,
+        start_boottime_ns,
+        now,
+        ..
+    } = *task;
+    if tid == process.tgid {
+        Found::Still(StillRecord {
+            kind: WALK_STILL,
+            tid,
+            process,
+            start_boottime_ns,
+            now: Present {
+                open_files: OPEN_FILES_SAME,
+                ..now
+            },
+        })
+    } else {
+        Found::StillThread(StillThreadRecord {
+            kind: WALK_STILL_THREAD,
+            tid,
+            process,
+            start_boottime_ns,
+        })
     }
 }
 
@@ -62,9 +102,9 @@ fn leader(process: ProcessKey, cpu_time_ns: u64) -> TaskRecord {
 }
 
 fn with_memory(mut record: TaskRecord, pages: u64, hiwater_pages: u64) -> TaskRecord {
-    record.flags |= TASK_HAS_MM;
-    record.anon_pages = pages;
-    record.hiwater_pages = hiwater_pages;
+    record.now.flags |= TASK_HAS_MM;
+    record.now.anon_pages = pages;
+    record.now.hiwater_pages = hiwater_pages;
     record
 }
 
@@ -149,17 +189,71 @@ fn seeded(seed: &[TaskRecord]) -> Fold {
     fold
 }
 
+/// What one interval came to, with the rows of all processes.
+#[derive(Debug)]
+struct Interval {
+    processes: Vec<FoldedProcess>,
+    /// Rows that were not made anew.
+    same: usize,
+    torn_reads: u64,
+    lost_ends: u64,
+}
+
+thread_local! {
+    /// Every row that was ever told.
+    static ROWS: RefCell<Vec<FoldedProcess>> = const { RefCell::new(Vec::new()) };
+}
+
+fn finish(
+    fold: &mut Fold,
+    now_boottime_ns: u64,
+    last_word: impl Fn(u32, u64) -> Option<LastWord>,
+) -> Interval {
+    ROWS.with_borrow_mut(|rows| {
+        let (mut processes, mut same) = (Vec::new(), 0);
+        let folded = fold.finish(now_boottime_ns, last_word, |row| match row {
+            Row::Anew(process) => {
+                rows.push(process.clone());
+                processes.push(process.clone());
+                Place {
+                    start: rows.len() - 1,
+                    end: rows.len(),
+                }
+            }
+            Row::Same(place, threads) => {
+                let process = rows[place.start].clone();
+                assert_eq!(process.threads, threads);
+                processes.push(process);
+                same += 1;
+                place
+            }
+        });
+        Interval {
+            processes,
+            same,
+            torn_reads: folded.torn_reads,
+            lost_ends: folded.lost_ends,
+        }
+    })
+}
+
 /// Walks and ends an interval.
-fn interval(fold: &mut Fold, tasks: &[TaskRecord]) -> Folded {
+fn interval(fold: &mut Fold, tasks: &[TaskRecord]) -> Interval {
+    let found: Vec<Found> = tasks.iter().copied().map(Found::Task).collect();
+    interval_of(fold, &found)
+}
+
+fn interval_of(fold: &mut Fold, found: &[Found]) -> Interval {
     fold.begin_walk();
-    for task in tasks {
-        fold.task(task, 0);
+    for found in found {
+        fold.found(found, 0);
     }
-    fold.finish(later(fold), |_tid, _start| None)
+    let now = later(fold);
+    finish(fold, now, |_tid, _start| None)
 }
 
 /// CPU time of one process in an interval, and whether it ended.
-fn of(folded: &Folded, process: ProcessKey) -> Option<(u64, u64, bool)> {
+fn of(folded: &Interval, process: ProcessKey) -> Option<(u64, u64, bool)> {
     folded
         .processes
         .iter()
@@ -232,7 +326,7 @@ fn a_zombie_is_told_once_and_makes_no_second_process() {
     fold.exit(&exit(key(10), 1));
     fold.thread_end(&leader_end(key(10), 100), 0);
     let mut zombie = leader(key(10), 100);
-    zombie.flags |= TASK_ZOMBIE;
+    zombie.now.flags |= TASK_ZOMBIE;
     assert_eq!(
         of(&interval(&mut fold, &[zombie]), key(10)),
         Some((100, 100, true))
@@ -247,7 +341,7 @@ fn a_zombie_is_told_once_and_makes_no_second_process() {
 #[test]
 fn a_zombie_from_before_us_is_no_exit_of_ours() {
     let mut zombie = leader(ProcessKey::new(10, 5), 100);
-    zombie.flags |= TASK_ZOMBIE;
+    zombie.now.flags |= TASK_ZOMBIE;
     let mut fold = seeded(&[zombie]);
     assert_eq!(
         of(&interval(&mut fold, &[zombie]), zombie.process),
@@ -350,7 +444,8 @@ fn the_end_of_a_thread_that_nobody_told_is_healed_from_its_slot_and_counted() {
     for _interval in 0..5 {
         fold.begin_walk();
         fold.task(&leader(key(10), 10), 0);
-        let folded = fold.finish(later(&fold), |tid, start| {
+        let now = later(&fold);
+        let folded = finish(&mut fold, now, |tid, start| {
             (tid == 11 && start == 2_000).then_some(LastWord {
                 cpu_time_ns: 80,
                 runqueue_ns: 0,
@@ -384,91 +479,4 @@ fn a_fork_of_which_nothing_more_is_heard_is_forgotten() {
         interval(&mut fold, &[]);
     }
     assert!(fold.is_empty());
-}
-
-#[test]
-fn memory_that_came_and_went_between_two_walks_shows_as_peak() {
-    let mut fold = seeded(&[]);
-    interval(&mut fold, &[with_memory(leader(key(10), 1), 100, 0)]);
-    fold.begin_walk();
-    fold.task(&with_memory(leader(key(10), 1), 110, 0), 900);
-    let process = fold.finish(later(&fold), |_, _| None).processes.remove(0);
-    assert_eq!(
-        (process.memory.map(Memory::rss_pages), process.peak_rss_pages),
-        (Some(110), Some(900))
-    );
-    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 105, 0)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(110), Some(900))
-    );
-}
-
-#[test]
-fn the_kernels_mark_counts_in_the_interval_in_which_it_rose() {
-    let old = ProcessKey::new(10, 5);
-    let mut fold = seeded(&[with_memory(leader(old, 1), 100, 5_000)]);
-    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 5_000)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(100), Some(5_000))
-    );
-    let process = interval(&mut fold, &[with_memory(leader(old, 1), 100, 6_000)])
-        .processes
-        .remove(0);
-    assert_eq!(process.peak_rss_pages, Some(6_000));
-}
-
-#[test]
-fn an_exec_begins_a_new_peak_for_the_life() {
-    let mut fold = seeded(&[]);
-    interval(&mut fold, &[with_memory(leader(key(10), 1), 8_405, 8_405)]);
-    fold.exec(&exec(key(10), 10));
-    let process = interval(&mut fold, &[with_memory(leader(key(10), 1), 366, 366)])
-        .processes
-        .remove(0);
-    assert_eq!(
-        (process.peak_rss_pages, process.lifetime_peak_rss_pages),
-        (Some(8_405), Some(366))
-    );
-}
-
-#[test]
-fn in_quiet_mode_the_kernels_sum_has_the_threads_that_nobody_heard() {
-    let mut fold = seeded(&[]);
-    fold.go_quiet();
-    fold.fork(&fork(key(10)));
-    let folded = interval(&mut fold, &[leader(key(10), 100), task(key(10), 11, 7, cpu(40))]);
-    assert_eq!(of(&folded, key(10)), Some((140, 140, false)));
-    fold.exit(&exit(key(10), 77));
-    // Thread 11 goes unheard, and another one that no walk found.
-    fold.process_freed(&freed(key(10), 400));
-    let folded = interval(&mut fold, &[]);
-    assert_eq!(of(&folded, key(10)), Some((400, 260, true)));
-    assert_eq!(folded.lost_ends, 0);
-    // The kernel frees them in any order.
-    fold.thread_end(&end(key(10), 12, 8, 250), 0);
-    fold.thread_end(&leader_end(key(10), 100), 0);
-    for _walk in 0..5 {
-        let folded = interval(&mut fold, &[]);
-        assert_eq!((folded.processes.len(), folded.lost_ends), (0, 0));
-    }
-}
-
-#[test]
-fn in_quiet_mode_a_process_whose_last_end_nobody_heard_is_counted_as_lost() {
-    let mut fold = seeded(&[]);
-    fold.go_quiet();
-    fold.fork(&fork(key(10)));
-    fold.exit(&exit(key(10), 77));
-    fold.thread_end(&end(key(10), 11, 7, 40), 0);
-    let lost = std::iter::repeat_with(|| interval(&mut fold, &[]))
-        .take(10)
-        .find(|folded| of(folded, key(10)).is_some_and(|(_total, _delta, ended)| ended))
-        .map(|folded| folded.lost_ends);
-    assert_eq!(lost, Some(1));
 }

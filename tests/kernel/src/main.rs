@@ -129,6 +129,42 @@ fn run(arguments: &[&str]) -> Result<()> {
             }
             Ok(())
         }
+        // Maps memory, says where, and sleeps; then works for so long, and sleeps again.
+        ["untouched", mib, milliseconds] => {
+            let memory = Mapping::new(mib.parse::<usize>()? << 20)?;
+            say("address", u64::try_from(memory.start.expose_provenance())?)?;
+            wait_for_a_line()?;
+            spin(Duration::from_millis(milliseconds.parse()?));
+            say("worked", 1)?;
+            wait_for_a_line()
+        }
+        // The first thread sleeps for ever. Another gives it a name, opens files, and opens one more and ends.
+        ["first-thread-sleeps", name] => {
+            let name = name.to_owned();
+            thread::spawn(move || {
+                let done: Result<()> = (|| {
+                    say("ready", 1)?;
+                    wait_for_a_line()?;
+                    fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name)?;
+                    say("named", 1)?;
+                    for count in [5, 1] {
+                        wait_for_a_line()?;
+                        for _file in 0..count {
+                            std::mem::forget(fs::File::open("/dev/null")?);
+                        }
+                        say("open", count)?;
+                    }
+                    Ok(())
+                })();
+                if done.is_err() {
+                    std::process::exit(2);
+                }
+            });
+            loop {
+                // SAFETY: a plain system call.
+                unsafe { libc::pause() };
+            }
+        }
         ["exit", code] => std::process::exit(code.parse()?),
         ["pause", ..] => {
             say("ready", 1)?;
@@ -241,6 +277,27 @@ struct Mapping {
 }
 
 impl Mapping {
+    /// Memory in small pages, as most programs have them, and none of it there yet.
+    fn new(len: usize) -> Result<Self> {
+        // SAFETY: a new anonymous mapping at an address that the kernel chooses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("map memory");
+        }
+        // SAFETY: the mapping is ours.
+        unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
+        Ok(Self { start, len })
+    }
+
     fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -253,29 +310,13 @@ impl Drop for Mapping {
     }
 }
 
-/// Maps memory and writes to each of its pages, which are small ones as most programs have them.
+/// Maps memory and writes to each of its pages.
 fn touch_pages(len: usize) -> Result<Mapping> {
     const PAGE: usize = 4096;
-    // SAFETY: a new anonymous mapping at an address that the kernel chooses.
-    let start = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error()).context("map memory");
-    }
-    let memory = Mapping { start, len };
-    // SAFETY: the mapping is ours.
-    unsafe { libc::madvise(start, len, libc::MADV_NOHUGEPAGE) };
+    let memory = Mapping::new(len)?;
     for offset in (0..len).step_by(PAGE) {
         // SAFETY: within the mapping.
-        let byte = unsafe { start.cast::<u8>().add(offset) };
+        let byte = unsafe { memory.start.cast::<u8>().add(offset) };
         // SAFETY: as above.
         unsafe { byte.write_volatile(1) };
     }

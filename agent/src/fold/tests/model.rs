@@ -34,7 +34,8 @@ impl ModelThread {
 fn model_thread() -> impl Strategy<Value = ModelThread> {
     (
         0_usize..20,
-        proptest::collection::vec(0_u16..1_000, 1..12),
+        // It often sleeps.
+        proptest::collection::vec(prop_oneof![Just(0), 0_u16..1_000], 1..12),
         0_usize..2,
     )
         .prop_map(|(begin, uses, late)| ModelThread { begin, uses, late })
@@ -91,22 +92,47 @@ fn model_events(fold: &mut Fold, processes: &[Vec<ModelThread>], step: usize) {
     }
 }
 
-/// What a walk finds at one step: threads that live, and leaders as zombies until the last thread has gone.
-fn model_walk(fold: &mut Fold, processes: &[Vec<ModelThread>], step: usize) {
-    fold.begin_walk();
+/// What a walk finds at one step: threads that live, and leaders as zombies until the last thread has gone. Others
+/// change the memory of a process whether it runs or not.
+fn model_tasks(processes: &[Vec<ModelThread>], step: usize) -> Vec<TaskRecord> {
+    let mut tasks = Vec::new();
     for (n, threads) in processes.iter().enumerate() {
         let last = threads.iter().map(ModelThread::end).max().unwrap();
         for (m, thread) in threads.iter().enumerate() {
             let (process, tid, start) = model_ids(n, m);
             let mut record = task(process, tid, start, cpu(thread.used_at(step)));
+            if m == 0 {
+                record = with_memory(record, [100, 100, 100, 90, 120][step / 4 % 5], 0);
+            }
             if m == 0 && step >= thread.end() && step < last {
-                record.flags |= TASK_ZOMBIE;
+                record.now.flags |= TASK_ZOMBIE;
             } else if !thread.is_alive(step) {
                 continue;
             }
-            fold.task(&record, 0);
+            tasks.push(record);
         }
     }
+    tasks
+}
+
+/// The same, as the kernel tells it to who was told of `before`: little of what has not run since.
+fn model_found(before: &[TaskRecord], now: &[TaskRecord]) -> Vec<Found> {
+    let is_still = |task: &TaskRecord| {
+        task.now.flags & TASK_ZOMBIE == 0
+            && before.iter().any(|one| {
+                (one.tid, one.start_boottime_ns, one.totals)
+                    == (task.tid, task.start_boottime_ns, task.totals)
+            })
+    };
+    now.iter()
+        .map(|task| {
+            if is_still(task) {
+                still(task)
+            } else {
+                Found::Task(*task)
+            }
+        })
+        .collect()
 }
 
 proptest! {
@@ -125,8 +151,11 @@ proptest! {
             if !walk_at.get(step).copied().unwrap_or(true) {
                 continue;
             }
-            model_walk(&mut fold, &processes, step);
-            let folded = fold.finish(model_time(step), |_, _| None);
+            fold.begin_walk();
+            for task in &model_tasks(&processes, step) {
+                fold.task(task, 0);
+            }
+            let folded = finish(&mut fold, model_time(step), |_, _| None);
             prop_assert_eq!((folded.torn_reads, folded.lost_ends), (0, 0));
             for process in &folded.processes {
                 let n = usize::try_from((process.key.tgid - 10) / 100).unwrap();
@@ -142,5 +171,37 @@ proptest! {
             prop_assert_eq!(ends[n], 1);
         }
         prop_assert!(fold.is_empty());
+    }
+
+    /// A walk that tells little of what sleeps leads to the rows of one that tells all.
+    #[test]
+    fn rows_are_the_same_whether_sleepers_are_told_whole_or_not(
+        processes in proptest::collection::vec(model_process(), 1..5),
+        walk_at in proptest::collection::vec(any::<bool>(), 44),
+    ) {
+        let (mut whole, mut little) = (seeded(&[]), seeded(&[]));
+        let mut before = Vec::new();
+        for step in 0..60 {
+            model_events(&mut whole, &processes, step);
+            model_events(&mut little, &processes, step);
+            if !walk_at.get(step).copied().unwrap_or(true) {
+                continue;
+            }
+            let now = model_tasks(&processes, step);
+            let found = model_found(&before, &now);
+            before = now.clone();
+            let all: Vec<Found> = now.into_iter().map(Found::Task).collect();
+            let [mut expected, mut told] = [(&mut whole, all), (&mut little, found)].map(|(fold, found)| {
+                fold.begin_walk();
+                for one in &found {
+                    fold.found(one, 0);
+                }
+                finish(fold, model_time(step), |_, _| None).processes
+            });
+            expected.sort_by_key(|process| process.key);
+            told.sort_by_key(|process| process.key);
+            prop_assert_eq!(told, expected);
+            prop_assert!(!little.take_met_stranger());
+        }
     }
 }
