@@ -10,6 +10,19 @@ use crate::{
     when::{ends, from_wire},
 };
 
+/// A record of fields under their own names, with `= value` where a field is said in another way.
+macro_rules! record {
+    (@ $field:expr) => {
+        Value::from($field)
+    };
+    (@ $field:expr, $value:expr) => {
+        Value::from($value)
+    };
+    ($of:ident: $($name:ident $(= $value:expr)?),* $(,)?) => {
+        vec![$((stringify!($name), record!(@ $of.$name $(, $value)?))),*]
+    };
+}
+
 /// `start`, `end` and `coverage`, which every answer has.
 pub(crate) fn head(range: Option<&TimeRange>, coverage_of: Option<&Coverage>) -> Record {
     let (start, end) = ends(range);
@@ -76,175 +89,89 @@ pub(crate) fn group_by(group_by: GroupBy) -> Value {
 
 /// A process or a group.
 pub(crate) fn top_process(p: &TopProcess) -> Record {
-    vec![
-        ("name", (&p.name).into()),
-        ("hosts", (&p.hosts).into()),
-        ("process_id", p.process_id.as_ref().into()),
-        ("pid", p.pid.into()),
-        ("parent_pid", p.parent_pid.into()),
-        ("start_time", from_wire(p.start_time.as_ref()).into()),
-        ("uid", p.uid.into()),
-        ("container_id", known(p.container_id.as_deref())),
-        ("exe", known(p.exe.as_deref())),
-        ("cmdline", known(p.cmdline.as_deref())),
-        ("kernel_thread", p.kernel_thread.into()),
-        ("exited", p.exited.into()),
-        ("avg_cpu_percent", p.avg_cpu_percent.into()),
-        ("cpu_seconds", p.cpu_seconds.into()),
-        ("cpu_time_ns", p.cpu_time_ns.into()),
-        ("rss_bytes", p.rss_bytes.into()),
-        ("avg_memory_mb", p.avg_memory_mb.into()),
-        ("peak_memory_mb", p.peak_memory_mb.into()),
-        ("avg_num_procs", p.avg_num_procs.into()),
-        ("threads", p.threads.into()),
-        ("runqueue_seconds", p.runqueue_seconds.into()),
-        ("voluntary_switches", p.voluntary_switches.into()),
-        ("involuntary_switches", p.involuntary_switches.into()),
-        ("minor_faults", p.minor_faults.into()),
-        ("major_faults", p.major_faults.into()),
-        ("last_time", from_wire(p.last_time.as_ref()).into()),
-        ("source", known(Some(&p.source))),
-        ("user_cpu_seconds", p.user_cpu_seconds.into()),
-        ("system_cpu_seconds", p.system_cpu_seconds.into()),
-        ("runqueue_waits", p.runqueue_waits.into()),
-        ("read_bytes", p.read_bytes.into()),
-        ("written_bytes", p.written_bytes.into()),
-        ("read_operations", p.read_operations.into()),
-        ("write_operations", p.write_operations.into()),
-        ("disk_read_bytes", p.disk_read_bytes.into()),
-        ("disk_written_bytes", p.disk_written_bytes.into()),
-        ("rss_anon_bytes", p.rss_anon_bytes.into()),
-        ("rss_file_bytes", p.rss_file_bytes.into()),
-        ("rss_shmem_bytes", p.rss_shmem_bytes.into()),
-        ("swap_bytes", p.swap_bytes.into()),
-        ("virtual_bytes", p.virtual_bytes.into()),
-        ("peak_open_file_descriptors", p.peak_open_file_descriptors.into()),
-        ("open_file_descriptor_limit", p.open_file_descriptor_limit.into()),
-        ("state", known(p.state.as_deref())),
-        ("namespace_pid", p.namespace_pid.into()),
-    ]
+    record! { p:
+        name = &p.name,
+        hosts = &p.hosts,
+        process_id = p.process_id.as_ref(),
+        pid, parent_pid,
+        start_time = from_wire(p.start_time.as_ref()),
+        uid,
+        container_id = known(p.container_id.as_deref()),
+        exe = known(p.exe.as_deref()),
+        cmdline = known(p.cmdline.as_deref()),
+        kernel_thread, exited, avg_cpu_percent, cpu_seconds, cpu_time_ns, rss_bytes, avg_memory_mb,
+        peak_memory_mb, avg_num_procs, threads, runqueue_seconds, voluntary_switches, involuntary_switches,
+        minor_faults, major_faults,
+        last_time = from_wire(p.last_time.as_ref()),
+        source = known(Some(&p.source)),
+        user_cpu_seconds, system_cpu_seconds, runqueue_waits, read_bytes, written_bytes, read_operations,
+        write_operations, disk_read_bytes, disk_written_bytes, rss_anon_bytes, rss_file_bytes, rss_shmem_bytes,
+        swap_bytes, virtual_bytes, peak_open_file_descriptors, open_file_descriptor_limit,
+        state = known(p.state.as_deref()),
+        namespace_pid,
+    }
 }
 
 /// One step of a history; everything but the time is null in a gap.
 pub(crate) fn history_point(p: &HistoryPoint) -> Record {
-    vec![
-        ("time", from_wire(p.time.as_ref()).into()),
-        ("gap", p.gap.into()),
-        ("avg_cpu_percent", p.avg_cpu_percent.into()),
-        ("cpu_seconds", p.cpu_seconds.into()),
-        ("cpu_time_ns", p.cpu_time_ns.into()),
-        ("avg_memory_mb", p.avg_memory_mb.into()),
-        ("peak_memory_mb", p.peak_memory_mb.into()),
-        ("avg_num_procs", p.avg_num_procs.into()),
-        ("threads", p.threads.into()),
-        ("runqueue_seconds", p.runqueue_seconds.into()),
-        ("avg_user_percent", p.avg_user_percent.into()),
-        ("avg_system_percent", p.avg_system_percent.into()),
-        ("runqueue_waits", p.runqueue_waits.into()),
-        ("read_bytes", p.read_bytes.into()),
-        ("written_bytes", p.written_bytes.into()),
-        ("read_operations", p.read_operations.into()),
-        ("write_operations", p.write_operations.into()),
-        ("disk_read_bytes", p.disk_read_bytes.into()),
-        ("disk_written_bytes", p.disk_written_bytes.into()),
-        ("peak_open_file_descriptors", p.peak_open_file_descriptors.into()),
-    ]
+    record! { p:
+        time = from_wire(p.time.as_ref()),
+        gap, avg_cpu_percent, cpu_seconds, cpu_time_ns, avg_memory_mb, peak_memory_mb, avg_num_procs, threads,
+        runqueue_seconds, avg_user_percent, avg_system_percent, runqueue_waits, read_bytes, written_bytes,
+        read_operations, write_operations, disk_read_bytes, disk_written_bytes, peak_open_file_descriptors,
+    }
 }
 
 /// A process that ended.
 pub(crate) fn exited_process(p: &ExitedProcess) -> Record {
-    vec![
-        ("name", (&p.name).into()),
-        ("host", (&p.host).into()),
-        ("process_id", (&p.process_id).into()),
-        ("exec_generation", p.exec_generation.into()),
-        ("pid", p.pid.into()),
-        ("parent_pid", p.parent_pid.into()),
-        ("uid", p.uid.into()),
-        ("exe", known(Some(&p.exe))),
-        ("container_id", known(Some(&p.container_id))),
-        ("start_time", from_wire(p.start_time.as_ref()).into()),
-        ("end_time", from_wire(p.end_time.as_ref()).into()),
-        ("lifetime_ns", p.lifetime_ns.into()),
-        ("cpu_time_ns", p.cpu_time_ns.into()),
-        ("peak_rss_bytes", p.peak_rss_bytes.into()),
-        ("exit_code", p.exit_code.into()),
-        ("exit_signal", p.exit_signal.into()),
-        ("oom_killed", p.oom_killed.into()),
-        ("runqueue_ns", p.runqueue_ns.into()),
-        ("voluntary_switches", p.voluntary_switches.into()),
-        ("involuntary_switches", p.involuntary_switches.into()),
-        ("minor_faults", p.minor_faults.into()),
-        ("major_faults", p.major_faults.into()),
-        ("source", known(Some(&p.source))),
-        ("user_time_ns", p.user_time_ns.into()),
-        ("system_time_ns", p.system_time_ns.into()),
-        ("runqueue_waits", p.runqueue_waits.into()),
-        ("read_bytes", p.read_bytes.into()),
-        ("written_bytes", p.written_bytes.into()),
-        ("read_operations", p.read_operations.into()),
-        ("write_operations", p.write_operations.into()),
-        ("disk_read_bytes", p.disk_read_bytes.into()),
-        ("disk_written_bytes", p.disk_written_bytes.into()),
-        ("namespace_pid", p.namespace_pid.into()),
-    ]
+    record! { p:
+        name = &p.name,
+        host = &p.host,
+        process_id = &p.process_id,
+        exec_generation, pid, parent_pid, uid,
+        exe = known(Some(&p.exe)),
+        container_id = known(Some(&p.container_id)),
+        start_time = from_wire(p.start_time.as_ref()),
+        end_time = from_wire(p.end_time.as_ref()),
+        lifetime_ns, cpu_time_ns, peak_rss_bytes, exit_code, exit_signal, oom_killed, runqueue_ns,
+        voluntary_switches, involuntary_switches, minor_faults, major_faults,
+        source = known(Some(&p.source)),
+        user_time_ns, system_time_ns, runqueue_waits, read_bytes, written_bytes, read_operations,
+        write_operations, disk_read_bytes, disk_written_bytes, namespace_pid,
+    }
 }
 
 /// A host.
 pub(crate) fn host(h: &Host) -> Record {
-    vec![
-        ("host", (&h.host).into()),
-        ("agent_id", (&h.agent_id).into()),
-        ("agents", h.agents.into()),
-        ("agent_version", known(Some(&h.agent_version))),
-        ("last_seen", from_wire(h.last_seen.as_ref()).into()),
-        ("interval_ns", h.interval_ns.into()),
-        ("kernel_release", known(Some(&h.kernel_release))),
-        ("architecture", known(Some(&h.architecture))),
-        ("cpus", h.cpus.into()),
-        ("cpu_percent", h.cpu_percent.into()),
-        ("memory_total_bytes", h.memory_total_bytes.into()),
-        ("memory_available_bytes", h.memory_available_bytes.into()),
-        ("processes", h.processes.into()),
-        ("threads", h.threads.into()),
-        ("agent_cpu_percent", h.agent_cpu_percent.into()),
-        ("agent_rss_bytes", h.agent_rss_bytes.into()),
-        ("coverage", coverage(h.coverage.as_ref())),
-    ]
+    record! { h:
+        host = &h.host,
+        agent_id = &h.agent_id,
+        agents,
+        agent_version = known(Some(&h.agent_version)),
+        last_seen = from_wire(h.last_seen.as_ref()),
+        interval_ns,
+        kernel_release = known(Some(&h.kernel_release)),
+        architecture = known(Some(&h.architecture)),
+        cpus, cpu_percent, memory_total_bytes, memory_available_bytes, processes, threads, agent_cpu_percent,
+        agent_rss_bytes,
+        coverage = coverage(h.coverage.as_ref()),
+    }
 }
 
 /// Where the CPU time of one host went.
 pub(crate) fn audit_row(a: &AuditRow) -> Record {
-    vec![
-        ("host", (&a.host).into()),
-        ("cpus", a.cpus.into()),
-        ("snapshots", a.snapshots.into()),
-        ("wall_ns", a.wall_ns.into()),
-        ("process_ns", a.process_ns.into()),
-        ("kthread_ns", a.kthread_ns.into()),
-        ("idle_ns", a.idle_ns.into()),
-        ("iowait_ns", a.iowait_ns.into()),
-        ("irq_ns", a.irq_ns.into()),
-        ("softirq_ns", a.softirq_ns.into()),
-        ("steal_ns", a.steal_ns.into()),
-        ("interrupts_in_tasks", a.interrupts_in_tasks.into()),
-        ("residual_ns", a.residual_ns.into()),
-        ("residual_percent", a.residual_percent.into()),
-        ("lost_events", a.lost_events.into()),
-        ("torn_reads", a.torn_reads.into()),
-        ("losses", losses(&a.losses)),
-        ("kernel_ppm", a.kernel_ppm.into()),
-        ("kernel_percent", a.kernel_ppm.map(percent_of_ppm).into()),
-        ("kernel_budget_ppm", a.kernel_budget_ppm.into()),
-        ("attach_ns", a.attach_ns.into()),
-        ("programs", programs(a)),
-        ("agent_cpu_time_ns", a.agent_cpu_time_ns.into()),
-        ("agent_cpu_percent", a.agent_cpu_percent.into()),
-        ("agent_peak_rss_bytes", a.agent_peak_rss_bytes.into()),
-        ("agent_avg_drain_ns", a.agent_avg_drain_ns.into()),
-        ("agent_max_drain_ns", a.agent_max_drain_ns.into()),
-        ("agent_events", a.agent_events.into()),
-    ]
+    record! { a:
+        host = &a.host,
+        cpus, snapshots, wall_ns, process_ns, kthread_ns, idle_ns, iowait_ns, irq_ns, softirq_ns, steal_ns,
+        interrupts_in_tasks, residual_ns, residual_percent, lost_events, torn_reads,
+        losses = losses(&a.losses),
+        kernel_ppm,
+        kernel_percent = a.kernel_ppm.map(percent_of_ppm),
+        kernel_budget_ppm, attach_ns,
+        programs = programs(a),
+        agent_cpu_time_ns, agent_cpu_percent, agent_peak_rss_bytes, agent_avg_drain_ns, agent_max_drain_ns,
+        agent_events,
+    }
 }
 
 /// Parts per million as percent.

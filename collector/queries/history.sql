@@ -6,6 +6,14 @@
 WITH
     {step_ms:Int64} * 1000000 AS step_ns,
     ({end_ms:Int64} - {start_ms:Int64}) * 1000000 AS range_ns,
+    snapshots AS
+    (
+        SELECT time, interval_ns
+        FROM host_samples AS h
+        WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
+            AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            AND host = {host:String}
+    ),
     hosts AS
     (
         SELECT
@@ -16,11 +24,8 @@ WITH
                 toUInt64(intDiv(least(end_ns, range_ns) - 1, step_ns) + 1)
             )) AS step,
             least(end_ns, range_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS inside_ns
-        FROM host_samples AS h
-        WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-            AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
-            AND host = {host:String}
-            AND begin_ns < range_ns
+        FROM snapshots AS h
+        WHERE begin_ns < range_ns
     ),
     observed AS
     (
@@ -55,14 +60,7 @@ WITH
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
             AND host = {host:String}
-            AND toUnixTimestamp64Milli(s.time) IN
-            (
-                SELECT toUnixTimestamp64Milli(h.time)
-                FROM host_samples AS h
-                WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-                    AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
-                    AND host = {host:String}
-            )
+            AND toUnixTimestamp64Milli(s.time) IN (SELECT toUnixTimestamp64Milli(time) FROM snapshots)
             AND (empty({process_id:String}) OR process_id = toUUIDOrZero({process_id:String}))
             AND (empty({name:String}) OR s.name = {name:String})
         GROUP BY instant

@@ -5,7 +5,20 @@
 -- Of commands, which are many, first the winners by the one figure that ranks, without instants, and then everything
 -- else for these few. A rank by peak needs the instants of all.
 -- Memory of members that have none (kernel threads) stays NULL when all are such.
--- Comes after top_observed.sql.
+-- Comes after top_samples.sql and before top_ranked.sql.
+keyed AS
+(
+    SELECT
+        *,
+        multiIf(
+            {group_by:String} = 'container', toString(s.container_id),
+            {group_by:String} = 'user', toString(s.uid),
+            {group_by:String} = 'host', toString(s.host),
+            {group_by:String} = 'all', '',
+            toString(s.name)
+        ) AS key
+    FROM samples AS s
+),
 winners AS
 (
     SELECT r.key AS key
@@ -13,30 +26,10 @@ winners AS
     (
         SELECT
             host,
-            multiIf(
-                {group_by:String} = 'container', toString(s.container_id),
-                {group_by:String} = 'user', toString(s.uid),
-                {group_by:String} = 'host', toString(s.host),
-                {group_by:String} = 'all', '',
-                toString(s.name)
-            ) AS key,
+            key,
             sum(s.cpu_time_ns_delta) AS cpu_ns,
-            sum(if({metric:String} = 'memory', toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns,
-                if({metric:String} = 'runqueue', toFloat64(ifNull(s.runqueue_ns_delta, 0)),
-                    if({metric:String} = 'faults', toFloat64(ifNull(s.minor_faults_delta, 0)) + ifNull(s.major_faults_delta, 0),
-                        if({metric:String} = 'switches',
-                            toFloat64(ifNull(s.voluntary_switches_delta, 0)) + ifNull(s.involuntary_switches_delta, 0),
-                            if({metric:String} = 'io',
-                                toFloat64(ifNull(s.disk_read_bytes_delta, 0)) + ifNull(s.disk_written_bytes_delta, 0),
-                                toFloat64(s.cpu_time_ns_delta))))))) AS score
-        FROM process_samples AS s
-        WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-            AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-            AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
-            AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
-            AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
-            AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
-            AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
+            sum(s.score) AS score
+        FROM keyed AS s
         GROUP BY host, key
     ) AS r
     INNER JOIN observed AS o ON r.host = o.host
@@ -51,13 +44,7 @@ instants AS
 (
     SELECT
         host,
-        multiIf(
-            {group_by:String} = 'container', toString(s.container_id),
-            {group_by:String} = 'user', toString(s.uid),
-            {group_by:String} = 'host', toString(s.host),
-            {group_by:String} = 'all', '',
-            toString(s.name)
-        ) AS key,
+        key,
         s.time AS instant,
         min(s.kernel_thread) AS kernel_only,
         sum(s.cpu_time_ns_delta) AS cpu_ns,
@@ -88,16 +75,9 @@ instants AS
         sum(s.open_file_descriptors) AS descriptors,
         min(s.source) AS least_source,
         max(s.source) AS greatest_source
-    FROM process_samples AS s
-    WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-        AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
-        AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
-        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
-        AND (empty({name_prefix:String}) OR startsWith(s.name, {name_prefix:String}))
-        AND (empty({name_regex:String}) OR match(s.name, {name_regex:String}))
-        -- By name and not by key: the table is sorted by it.
-        AND ({metric:String} = 'peak_memory' OR {group_by:String} != 'command' OR s.name IN (SELECT key FROM winners))
+    FROM keyed AS s
+    -- By name and not by key: the table is sorted by it.
+    WHERE ({metric:String} = 'peak_memory' OR {group_by:String} != 'command' OR s.name IN (SELECT key FROM winners))
     GROUP BY host, key, instant
 ),
 per_host AS
@@ -143,6 +123,19 @@ per_host AS
 SELECT
     p.key AS name,
     arraySort(groupArray(toString(p.member_host))) AS member_hosts,
+    -- A group has none of what only a process has.
+    NULL::Nullable(String) AS process_id,
+    NULL::Nullable(UInt32) AS pid,
+    NULL::Nullable(UInt32) AS parent_pid,
+    NULL::Nullable(Int64) AS start_time_ms,
+    NULL::Nullable(UInt32) AS uid,
+    NULL::Nullable(String) AS container_id,
+    NULL::Nullable(Bool) AS kernel_thread,
+    NULL::Nullable(Bool) AS exited,
+    NULL::Nullable(UInt64) AS cpu_time_ns,
+    NULL::Nullable(UInt64) AS open_file_descriptor_limit,
+    NULL::Nullable(String) AS state,
+    NULL::Nullable(UInt32) AS namespace_pid,
     sum(p.cpu_ns / p.observed_ns) * 100 AS avg_cpu_percent,
     sum(p.cpu_ns) / 1e9 AS cpu_seconds,
     if(min(p.kernel_only), NULL, sum(p.rss_byte_ns / p.observed_ns) / 1048576) AS avg_memory_mb,
@@ -174,16 +167,3 @@ SELECT
     if(min(p.least_source) = max(p.greatest_source), toString(min(p.least_source)), 'mixed') AS source
 FROM per_host AS p
 GROUP BY name
-ORDER BY
-    multiIf(
-        {metric:String} = 'memory', ifNull(avg_memory_mb, -1),
-        {metric:String} = 'peak_memory', ifNull(peak_memory_mb, -1),
-        {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
-        {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
-        {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
-        {metric:String} = 'io', toFloat64(ifNull(disk_read_bytes, 0)) + ifNull(disk_written_bytes, 0),
-        avg_cpu_percent
-    ) DESC,
-    avg_cpu_percent DESC,
-    name
-LIMIT {limit:UInt64}

@@ -2,7 +2,7 @@
 -- that its host observed. A sum or maximum of NULLs stays NULL: not known is not zero.
 -- First the winners by the one figure that ranks, then everything else for these few: their rows lie side by side and
 -- are found by their index. On 14 M rows that is ten times faster than all figures for all processes.
--- Comes after top_observed.sql.
+-- Comes after top_samples.sql and before top_ranked.sql.
 winners AS
 (
     SELECT r.process_id AS process_id
@@ -12,21 +12,8 @@ winners AS
             process_id,
             any(host) AS ran_on,
             sum(s.cpu_time_ns_delta) AS cpu_ns,
-            if({metric:String} = 'peak_memory', toFloat64(ifNull(max(s.peak_rss_bytes), 0)),
-                sum(if({metric:String} = 'memory', toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns,
-                    if({metric:String} = 'runqueue', toFloat64(ifNull(s.runqueue_ns_delta, 0)),
-                        if({metric:String} = 'faults', toFloat64(ifNull(s.minor_faults_delta, 0)) + ifNull(s.major_faults_delta, 0),
-                            if({metric:String} = 'switches',
-                                toFloat64(ifNull(s.voluntary_switches_delta, 0)) + ifNull(s.involuntary_switches_delta, 0),
-                                if({metric:String} = 'io',
-                                    toFloat64(ifNull(s.disk_read_bytes_delta, 0)) + ifNull(s.disk_written_bytes_delta, 0),
-                                    toFloat64(s.cpu_time_ns_delta)))))))) AS score
-        FROM process_samples AS s
-        WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-            AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-            AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
-            AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
-            AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
+            if({metric:String} = 'peak_memory', toFloat64(ifNull(max(s.peak_rss_bytes), 0)), sum(s.score)) AS score
+        FROM samples AS s
         GROUP BY process_id
     ) AS r
     INNER JOIN observed AS o ON r.ran_on = o.host
@@ -78,29 +65,27 @@ used AS
         argMax(s.state, s.time) AS last_state,
         argMax(tuple(s.namespace_pid), s.time).1 AS last_namespace_pid,
         if(min(s.source) = max(s.source), toString(min(s.source)), 'mixed') AS measured
-    FROM process_samples AS s
-    WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-        AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
-        AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN (SELECT snapshot FROM complete)
-        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(s.name, {name_contains:String}) > 0)
-        AND process_id IN (SELECT process_id FROM winners)
+    FROM samples AS s
+    WHERE process_id IN (SELECT process_id FROM winners)
     GROUP BY host, process_id
 )
 SELECT
     toString(u.last_name) AS name,
-    toString(u.host) AS host,
-    toString(u.process_id) AS process_id,
-    u.last_pid AS pid,
-    u.last_parent_pid AS parent_pid,
-    toUnixTimestamp64Milli(u.last_start_time) AS start_time_ms,
-    u.last_uid AS uid,
-    toString(u.last_container_id) AS container_id,
-    u.is_kernel_thread AS kernel_thread,
-    u.has_exited AS exited,
+    [toString(u.host)] AS member_hosts,
+    toNullable(toString(u.process_id)) AS process_id,
+    toNullable(u.last_pid) AS pid,
+    toNullable(u.last_parent_pid) AS parent_pid,
+    toNullable(toUnixTimestamp64Milli(u.last_start_time)) AS start_time_ms,
+    toNullable(u.last_uid) AS uid,
+    toNullable(toString(u.last_container_id)) AS container_id,
+    toNullable(u.is_kernel_thread) AS kernel_thread,
+    toNullable(u.has_exited) AS exited,
+    toNullable(u.last_cpu_time_ns) AS cpu_time_ns,
+    u.last_descriptor_limit AS open_file_descriptor_limit,
+    nullIf(toString(u.last_state), '') AS state,
+    u.last_namespace_pid AS namespace_pid,
     u.cpu_ns / o.observed_ns * 100 AS avg_cpu_percent,
     u.cpu_ns / 1e9 AS cpu_seconds,
-    u.last_cpu_time_ns AS cpu_time_ns,
     if(u.is_kernel_thread, NULL, u.rss_byte_ns / o.observed_ns / 1048576) AS avg_memory_mb,
     u.peak_bytes / 1048576 AS peak_memory_mb,
     u.alive_ns / o.observed_ns AS avg_num_procs,
@@ -127,22 +112,6 @@ SELECT
     u.last_sizes.1 AS swap_bytes,
     u.last_sizes.2 AS virtual_bytes,
     toUInt64(u.peak_descriptors) AS peak_open_file_descriptors,
-    u.measured AS source,
-    u.last_descriptor_limit AS open_file_descriptor_limit,
-    toString(u.last_state) AS state,
-    u.last_namespace_pid AS namespace_pid
+    u.measured AS source
 FROM used AS u
 INNER JOIN observed AS o ON u.host = o.host
-ORDER BY
-    multiIf(
-        {metric:String} = 'memory', ifNull(avg_memory_mb, -1),
-        {metric:String} = 'peak_memory', ifNull(peak_memory_mb, -1),
-        {metric:String} = 'runqueue', ifNull(runqueue_seconds, -1),
-        {metric:String} = 'faults', toFloat64(ifNull(minor_faults, 0)) + ifNull(major_faults, 0),
-        {metric:String} = 'switches', toFloat64(ifNull(voluntary_switches, 0)) + ifNull(involuntary_switches, 0),
-        {metric:String} = 'io', toFloat64(ifNull(disk_read_bytes, 0)) + ifNull(disk_written_bytes, 0),
-        avg_cpu_percent
-    ) DESC,
-    avg_cpu_percent DESC,
-    process_id
-LIMIT {limit:UInt64}

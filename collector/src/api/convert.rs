@@ -12,9 +12,9 @@ use crate::{
     model::TimeRange,
     query::{
         AskedRange, Audit, Coverage, Exits, GroupBy, Groups, History, Host, Hosts, Metric, Point, Top,
-        TopQuery, TopRow,
+        TopQuery,
     },
-    store::answers::{AuditRow, ExitRow, GroupRow, ProcessRow},
+    store::answers::{AuditRow, ExitRow, InfoRow, TopRow},
 };
 
 /// Milliseconds since 1970 as a timestamp.
@@ -107,34 +107,33 @@ pub(super) fn top(answer: Top, query: &TopQuery) -> v1::ListTopProcessesResponse
         metric: metric.into(),
         group_by: group_by.into(),
         coverage: Some(coverage(answer.coverage)),
-        processes: answer.rows.into_iter().map(top_row).collect(),
+        processes: answer
+            .rows
+            .into_iter()
+            .map(|(row, info)| top_process(row, info))
+            .collect(),
     }
 }
 
-fn top_row(row: TopRow) -> v1::TopProcess {
-    match row {
-        TopRow::Process { row, exe, cmdline } => process(*row, exe, cmdline),
-        TopRow::Group(row) => group(*row),
-    }
-}
-
-fn process(row: ProcessRow, exe: Option<String>, cmdline: Option<String>) -> v1::TopProcess {
+fn top_process(row: TopRow, info: Option<InfoRow>) -> v1::TopProcess {
+    let known = |text: String| (!text.is_empty()).then_some(text);
+    let (exe, cmdline) = info.map_or((None, None), |info| (known(info.exe), known(info.cmdline)));
     v1::TopProcess {
         name: row.name,
-        hosts: vec![row.host],
-        process_id: Some(row.process_id),
-        pid: Some(row.pid),
-        parent_pid: Some(row.parent_pid),
-        start_time: Some(timestamp(row.start_time_ms)),
-        uid: Some(row.uid),
-        container_id: Some(row.container_id),
+        hosts: row.member_hosts,
+        process_id: row.process_id,
+        pid: row.pid,
+        parent_pid: row.parent_pid,
+        start_time: row.start_time_ms.map(timestamp),
+        uid: row.uid,
+        container_id: row.container_id,
         exe,
         cmdline,
-        kernel_thread: Some(row.kernel_thread),
-        exited: Some(row.exited),
+        kernel_thread: row.kernel_thread,
+        exited: row.exited,
         avg_cpu_percent: row.avg_cpu_percent,
         cpu_seconds: row.cpu_seconds,
-        cpu_time_ns: Some(row.cpu_time_ns),
+        cpu_time_ns: row.cpu_time_ns,
         avg_memory_mb: row.avg_memory_mb,
         peak_memory_mb: row.peak_memory_mb,
         avg_num_procs: row.avg_num_procs,
@@ -163,45 +162,8 @@ fn process(row: ProcessRow, exe: Option<String>, cmdline: Option<String>) -> v1:
         peak_open_file_descriptors: row.peak_open_file_descriptors,
         source: row.source,
         open_file_descriptor_limit: row.open_file_descriptor_limit,
-        state: Some(row.state).filter(|state| !state.is_empty()),
+        state: row.state,
         namespace_pid: row.namespace_pid,
-    }
-}
-
-fn group(row: GroupRow) -> v1::TopProcess {
-    v1::TopProcess {
-        name: row.name,
-        hosts: row.member_hosts,
-        avg_cpu_percent: row.avg_cpu_percent,
-        cpu_seconds: row.cpu_seconds,
-        avg_memory_mb: row.avg_memory_mb,
-        peak_memory_mb: row.peak_memory_mb,
-        avg_num_procs: row.avg_num_procs,
-        runqueue_seconds: row.runqueue_seconds,
-        voluntary_switches: row.voluntary_switches,
-        involuntary_switches: row.involuntary_switches,
-        minor_faults: row.minor_faults,
-        major_faults: row.major_faults,
-        threads: row.threads,
-        last_time: Some(timestamp(row.last_time_ms)),
-        rss_bytes: row.rss_bytes,
-        user_cpu_seconds: row.user_cpu_seconds,
-        system_cpu_seconds: row.system_cpu_seconds,
-        runqueue_waits: row.runqueue_waits,
-        read_bytes: row.read_bytes,
-        written_bytes: row.written_bytes,
-        read_operations: row.read_operations,
-        write_operations: row.write_operations,
-        disk_read_bytes: row.disk_read_bytes,
-        disk_written_bytes: row.disk_written_bytes,
-        rss_anon_bytes: row.rss_anon_bytes,
-        rss_file_bytes: row.rss_file_bytes,
-        rss_shmem_bytes: row.rss_shmem_bytes,
-        swap_bytes: row.swap_bytes,
-        virtual_bytes: row.virtual_bytes,
-        peak_open_file_descriptors: row.peak_open_file_descriptors,
-        source: row.source,
-        ..v1::TopProcess::default()
     }
 }
 
@@ -217,10 +179,14 @@ pub(super) fn groups(answer: Groups) -> v1::ListGroupsResponse {
     v1::ListGroupsResponse {
         range: Some(range(answer.range)),
         coverage: Some(coverage(answer.coverage)),
-        total: answer.total.map(group),
+        total: answer.total.map(|row| top_process(row, None)),
         avg_cpu_percent_per_process: cpu,
         avg_memory_mb_per_process: memory,
-        members: answer.members.into_iter().map(group).collect(),
+        members: answer
+            .members
+            .into_iter()
+            .map(|row| top_process(row, None))
+            .collect(),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::{host_check::HostCheck, message, outcome};
 use crate::{
     clock,
-    query::{GroupBy, Metric, Queries, Top, TopQuery, TopRow},
+    query::{GroupBy, Metric, Queries, Top, TopQuery},
     self_stats::SelfStats,
 };
 
@@ -138,18 +138,15 @@ fn table(top: &Top) -> String {
         top.coverage.share * 100.0
     );
     let mib = |mb: Option<f64>| mb.map_or_else(|| "–".to_owned(), |mb| format!("{mb:.1}"));
-    for row in &top.rows {
-        let TopRow::Process { row, cmdline, .. } = row else {
-            continue;
-        };
+    for (row, info) in &top.rows {
         // Writing to a String does not fail; clippy wants to hear it.
         let written = write!(
             html,
             "<tr><td title=\"{}\">{}</td><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(cmdline.as_deref().unwrap_or("")),
+            escape(info.as_ref().map_or("", |info| &*info.cmdline)),
             escape(&row.name),
-            escape(&row.host),
-            row.pid,
+            escape(&row.member_hosts.join(", ")),
+            row.pid.map_or_else(String::new, |pid| pid.to_string()),
             row.avg_cpu_percent,
             mib(row.avg_memory_mb),
             mib(row.peak_memory_mb),

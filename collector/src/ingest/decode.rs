@@ -209,13 +209,6 @@ fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
 }
 
 fn agent_cost(cost: v1::AgentCost, interval_ns: u64) -> Checked<AgentCost> {
-    let at_most = |field: &str, value: Option<u64>, most: u64| match value {
-        Some(value) if value > most => Err(Refusal::new(
-            format!("agent_cost.{field}"),
-            format!("is {value}, more than {most}"),
-        )),
-        value => Ok(value),
-    };
     if cost.programs.len() > PROGRAMS_MAX {
         return Err(Refusal::new(
             "agent_cost.programs",
@@ -223,12 +216,15 @@ fn agent_cost(cost: v1::AgentCost, interval_ns: u64) -> Checked<AgentCost> {
         ));
     }
     let program = |program: v1::ProgramCost| {
+        in_interval("agent_cost.programs.runs", Some(program.runs))?;
+        cpu_time("agent_cost.programs.run_ns", Some(program.run_ns), interval_ns)?;
         Ok(ProgramCost {
             name: bounded("agent_cost.programs.name", program.name, PROGRAM_NAME_BYTES_MAX)?,
-            runs: at_most("programs.runs", Some(program.runs), IN_INTERVAL_MAX)?.unwrap_or(0),
-            run_ns: cpu_time("agent_cost.programs.run_ns", Some(program.run_ns), interval_ns)?.unwrap_or(0),
+            runs: program.runs,
+            run_ns: program.run_ns,
         })
     };
+    let share = |field, ppm| at_most(field, ppm, PPM_MAX, "is more than a thousand machines");
     Ok(AgentCost {
         cpu_time_ns_delta: cost.cpu_time_ns_delta,
         rss_bytes: cost.rss_bytes,
@@ -236,9 +232,14 @@ fn agent_cost(cost: v1::AgentCost, interval_ns: u64) -> Checked<AgentCost> {
         events: cost.events,
         queue_len: cost.queue_len,
         programs: cost.programs.into_iter().map(program).collect::<Checked<_>>()?,
-        attach_ns: at_most("attach_ns", cost.attach_ns, INTERVAL_NS_MAX)?,
-        kernel_ppm: at_most("kernel_ppm", cost.kernel_ppm, PPM_MAX)?,
-        kernel_budget_ppm: at_most("kernel_budget_ppm", cost.kernel_budget_ppm, PPM_MAX)?,
+        attach_ns: at_most(
+            "agent_cost.attach_ns",
+            cost.attach_ns,
+            INTERVAL_NS_MAX,
+            "is more than an hour",
+        )?,
+        kernel_ppm: share("agent_cost.kernel_ppm", cost.kernel_ppm)?,
+        kernel_budget_ppm: share("agent_cost.kernel_budget_ppm", cost.kernel_budget_ppm)?,
     })
 }
 
@@ -268,30 +269,33 @@ fn uuid(field: &str, bytes: &[u8]) -> Checked<Uuid> {
     }
 }
 
+/// A figure within its bound; `why` says what lies beyond.
+fn at_most<N: PartialOrd + Copy>(field: &str, figure: Option<N>, most: N, why: &str) -> Checked<Option<N>> {
+    match figure {
+        Some(figure) if figure > most => Err(Refusal::new(field, why)),
+        figure => Ok(figure),
+    }
+}
+
 /// CPU time within an interval, in nanoseconds.
 fn cpu_time(field: &str, ns: Option<u64>, interval_ns: u64) -> Checked<Option<u64>> {
-    if ns.is_some_and(|ns| ns > interval_ns.saturating_mul(CPUS_MAX)) {
-        return Err(Refusal::new(field, "is more than 8192 CPUs have in the interval"));
-    }
-    Ok(ns)
+    let most = interval_ns.saturating_mul(CPUS_MAX);
+    at_most(field, ns, most, "is more than 8192 CPUs have in the interval")
 }
 
 /// Bytes or events within an interval.
 fn in_interval(field: &str, count: Option<u64>) -> Checked<Option<u64>> {
-    if count.is_some_and(|count| count > IN_INTERVAL_MAX) {
-        return Err(Refusal::new(
-            field,
-            "is more than any machine does in an interval",
-        ));
-    }
-    Ok(count)
+    let why = "is more than any machine does in an interval";
+    at_most(field, count, IN_INTERVAL_MAX, why)
 }
 
 fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {
-    if bytes.is_some_and(|bytes| bytes > MEMORY_BYTES_MAX) {
-        return Err(Refusal::new(field, "is more memory than any machine has"));
-    }
-    Ok(bytes)
+    at_most(
+        field,
+        bytes,
+        MEMORY_BYTES_MAX,
+        "is more memory than any machine has",
+    )
 }
 
 fn time(field: &str, timestamp: Option<Timestamp>) -> Checked<i64> {

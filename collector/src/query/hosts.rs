@@ -1,13 +1,13 @@
 //! Hosts, and where their CPU time went.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, slice};
 
 use super::{
     AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts, coverage::coverage, range::HOUR_MS,
 };
 use crate::{
     model::TimeRange,
-    store::answers::{AuditRow, HostRow},
+    store::answers::{AuditRow, CoverageRow, HostRow},
 };
 
 /// The range of hosts without one: the last day.
@@ -56,6 +56,11 @@ pub struct Audit {
     pub rows: Vec<(AuditRow, Vec<(String, u64)>)>,
 }
 
+/// What each host observed, by its name: an answer may have as many hosts as that.
+fn by_host(observed: &[CoverageRow]) -> HashMap<&str, &CoverageRow> {
+    observed.iter().map(|row| (&*row.host, row)).collect()
+}
+
 impl Queries {
     /// Hosts that sent something within a range.
     ///
@@ -66,14 +71,12 @@ impl Queries {
         let range = self.range_until_newest(range, RANGE_MS, &[], now_ms).await?;
         let rows = self.store.hosts(range, limit()).await?;
         let observed = self.coverage_rows(range, &[]).await?;
-        let observed: HashMap<_, _> = observed.iter().map(|row| (&*row.host, row)).collect();
+        let observed = by_host(&observed);
         let hosts = rows.into_iter().map(|row| {
-            let rows: Vec<_> = observed
+            let rows = observed
                 .get(&*row.name)
-                .map(|row| (*row).clone())
-                .into_iter()
-                .collect();
-            let coverage = coverage(&rows, range, std::slice::from_ref(&row.name));
+                .map_or(&[][..], |row| slice::from_ref(*row));
+            let coverage = coverage(rows, range, slice::from_ref(&row.name));
             Host { row, coverage }
         });
         Ok(Hosts {
@@ -93,19 +96,14 @@ impl Queries {
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
             .await?;
         let observed = self.coverage_rows(range, &query.hosts).await?;
-        let losses = |host: &str| {
-            let row = observed.iter().find(|row| row.host == host)?;
-            Some(
-                row.loss_reasons
-                    .iter()
-                    .cloned()
-                    .zip(row.loss_counts.iter().copied())
-                    .collect(),
-            )
-        };
+        let of_hosts = by_host(&observed);
         let rows = self.store.audit(range, &query.hosts, limit()).await?;
         let rows = rows.into_iter().map(|row| {
-            let losses = losses(&row.name).unwrap_or_default();
+            let losses = of_hosts.get(&*row.name).into_iter().flat_map(|of_host| {
+                let counts = of_host.loss_counts.iter().copied();
+                of_host.loss_reasons.iter().cloned().zip(counts)
+            });
+            let losses = losses.collect();
             (row, losses)
         });
         Ok(Audit {

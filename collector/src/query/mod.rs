@@ -16,7 +16,7 @@ pub use exits::{Exits, ExitsQuery};
 pub use history::{History, HistoryQuery, Point};
 pub use hosts::{Audit, AuditQuery, Host, Hosts};
 pub use range::AskedRange;
-pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery, TopRow};
+pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery};
 
 use crate::store::{Store, StoreError};
 

@@ -6,7 +6,7 @@ use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit,
 use crate::{
     model::TimeRange,
     store::{
-        answers::{GroupRow, ProcessRow},
+        answers::{InfoRow, TopRow},
         queries::TopFilter,
     },
 };
@@ -71,24 +71,8 @@ pub struct Top {
     pub range: TimeRange,
     /// How much of that was seen.
     pub coverage: Coverage,
-    /// The rows, most first.
-    pub rows: Vec<TopRow>,
-}
-
-/// A row of a top.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TopRow {
-    /// One process.
-    Process {
-        /// What it used.
-        row: Box<ProcessRow>,
-        /// Executable; `None` when not known.
-        exe: Option<String>,
-        /// Command line; `None` when not known.
-        cmdline: Option<String>,
-    },
-    /// A group.
-    Group(Box<GroupRow>),
+    /// The rows, most first; a process with what it was started as, where that is known.
+    pub rows: Vec<(TopRow, Option<InfoRow>)>,
 }
 
 /// A group as it was asked for, by the begin of names or by an expression.
@@ -114,9 +98,9 @@ pub struct Groups {
     /// How much of that was seen.
     pub coverage: Coverage,
     /// All members as one; `None`: no process matched.
-    pub total: Option<GroupRow>,
+    pub total: Option<TopRow>,
     /// The members by name, most CPU first.
-    pub members: Vec<GroupRow>,
+    pub members: Vec<TopRow>,
 }
 
 impl Metric {
@@ -171,44 +155,30 @@ impl Queries {
             name_regex: String::new(),
         };
         let rows = match key {
-            None => self.with_infos(self.store.top_processes(&filter).await?).await?,
-            Some(key) => {
-                let groups = self.store.top_groups(&filter, key).await?;
-                groups
-                    .into_iter()
-                    .map(|row| TopRow::Group(Box::new(row)))
-                    .collect()
-            }
+            None => self.store.top_processes(&filter).await?,
+            Some(key) => self.store.top_groups(&filter, key).await?,
         };
         Ok(Top {
             range,
             coverage: self.coverage(range, &query.hosts).await?,
-            rows,
+            rows: self.with_infos(rows).await?,
         })
     }
 
     /// Adds what the processes were started as, for these few only.
-    async fn with_infos(&self, rows: Vec<ProcessRow>) -> Result<Vec<TopRow>, QueryError> {
-        let ids: Vec<_> = rows.iter().map(|row| row.process_id.clone()).collect();
+    async fn with_infos(&self, rows: Vec<TopRow>) -> Result<Vec<(TopRow, Option<InfoRow>)>, QueryError> {
+        let ids: Vec<_> = rows.iter().filter_map(|row| row.process_id.clone()).collect();
         let infos = if ids.is_empty() {
             Vec::new()
         } else {
             self.store.process_infos(&ids).await?
         };
         let mut infos: HashMap<_, _> = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
-        let known = |text: String| (!text.is_empty()).then_some(text);
         Ok(rows
             .into_iter()
             .map(|row| {
-                let (exe, cmdline) = match infos.remove(&row.process_id) {
-                    Some(info) => (known(info.exe), known(info.cmdline)),
-                    None => (None, None),
-                };
-                TopRow::Process {
-                    row: Box::new(row),
-                    exe,
-                    cmdline,
-                }
+                let info = row.process_id.as_ref().and_then(|id| infos.remove(id));
+                (row, info)
             })
             .collect())
     }

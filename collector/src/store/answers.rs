@@ -34,61 +34,27 @@ pub struct CoverageRow {
     pub all_sources: Vec<String>,
 }
 
-/// A process over a range.
+/// A process or a group over a range. A group has none of what stands between its hosts and its CPU.
 #[derive(Debug, Clone, PartialEq, Row, Deserialize)]
-#[expect(missing_docs, reason = "columns of queries/top_processes.sql")]
-pub struct ProcessRow {
-    pub name: String,
-    pub host: String,
-    pub process_id: String,
-    pub pid: u32,
-    pub parent_pid: u32,
-    pub start_time_ms: i64,
-    pub uid: u32,
-    pub container_id: String,
-    pub kernel_thread: bool,
-    pub exited: bool,
-    pub avg_cpu_percent: f64,
-    pub cpu_seconds: f64,
-    pub cpu_time_ns: u64,
-    pub avg_memory_mb: Option<f64>,
-    pub peak_memory_mb: Option<f64>,
-    pub avg_num_procs: f64,
-    pub runqueue_seconds: Option<f64>,
-    pub voluntary_switches: Option<u64>,
-    pub involuntary_switches: Option<u64>,
-    pub minor_faults: Option<u64>,
-    pub major_faults: Option<u64>,
-    pub threads: u32,
-    pub last_time_ms: i64,
-    pub rss_bytes: Option<u64>,
-    pub user_cpu_seconds: Option<f64>,
-    pub system_cpu_seconds: Option<f64>,
-    pub runqueue_waits: Option<u64>,
-    pub read_bytes: Option<u64>,
-    pub written_bytes: Option<u64>,
-    pub read_operations: Option<u64>,
-    pub write_operations: Option<u64>,
-    pub disk_read_bytes: Option<u64>,
-    pub disk_written_bytes: Option<u64>,
-    pub rss_anon_bytes: Option<u64>,
-    pub rss_file_bytes: Option<u64>,
-    pub rss_shmem_bytes: Option<u64>,
-    pub swap_bytes: Option<u64>,
-    pub virtual_bytes: Option<u64>,
-    pub peak_open_file_descriptors: Option<u64>,
-    pub source: String,
-    pub open_file_descriptor_limit: Option<u64>,
-    pub state: String,
-    pub namespace_pid: Option<u32>,
-}
-
-/// A group over a range.
-#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
-#[expect(missing_docs, reason = "columns of queries/top_groups.sql")]
-pub struct GroupRow {
+#[expect(
+    missing_docs,
+    reason = "columns of queries/top_processes.sql and queries/top_groups.sql"
+)]
+pub struct TopRow {
     pub name: String,
     pub member_hosts: Vec<String>,
+    pub process_id: Option<String>,
+    pub pid: Option<u32>,
+    pub parent_pid: Option<u32>,
+    pub start_time_ms: Option<i64>,
+    pub uid: Option<u32>,
+    pub container_id: Option<String>,
+    pub kernel_thread: Option<bool>,
+    pub exited: Option<bool>,
+    pub cpu_time_ns: Option<u64>,
+    pub open_file_descriptor_limit: Option<u64>,
+    pub state: Option<String>,
+    pub namespace_pid: Option<u32>,
     pub avg_cpu_percent: f64,
     pub cpu_seconds: f64,
     pub avg_memory_mb: Option<f64>,

@@ -108,16 +108,18 @@ fn put_column<T>(out: &mut Vec<u8>, value: &Value<T>, rows: &[(&Snapshot, &T)]) 
                 .for_each(|(_, count)| out.extend(count.to_le_bytes()));
         }
         Value::Numbers(get) => {
-            put_ends(out, rows.iter().map(|(s, r)| get(s, r).len()));
-            for (s, r) in rows {
-                out.extend(get(s, r).iter().flat_map(|number| number.to_le_bytes()));
+            let arrays: Vec<_> = rows.iter().map(|(s, r)| get(s, r)).collect();
+            put_ends(out, arrays.iter().map(|numbers| numbers.len()));
+            for number in arrays.iter().flat_map(|numbers| numbers.iter()) {
+                out.extend(number.to_le_bytes());
             }
         }
         Value::Texts(get) => {
-            put_ends(out, rows.iter().map(|(s, r)| get(s, r).len()));
-            rows.iter()
-                .flat_map(|(s, r)| get(s, r))
-                .for_each(|text| put_bytes(out, text.as_bytes()));
+            let arrays: Vec<_> = rows.iter().map(|(s, r)| get(s, r)).collect();
+            put_ends(out, arrays.iter().map(Vec::len));
+            for text in arrays.iter().flatten() {
+                put_bytes(out, text.as_bytes());
+            }
         }
     }
 }

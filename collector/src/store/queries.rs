@@ -4,10 +4,7 @@ use clickhouse::{RowOwned, RowRead, query::Query};
 
 use super::{
     Store, StoreError,
-    answers::{
-        AuditRow, CoverageRow, ExitRow, GroupRow, HostRow, InfoRow, IntervalRow, NewestRow, ProcessRow,
-        StepRow,
-    },
+    answers::{AuditRow, CoverageRow, ExitRow, HostRow, InfoRow, IntervalRow, NewestRow, StepRow, TopRow},
 };
 use crate::model::TimeRange;
 
@@ -68,13 +65,10 @@ pub struct ExitFilter {
     pub limit: u32,
 }
 
-/// A question whose first part it shares with another.
-macro_rules! after {
-    ($first:literal, $file:literal) => {
-        concat!(
-            include_str!(concat!("../../queries/", $first)),
-            include_str!(concat!("../../queries/", $file))
-        )
+/// A question of several parts, some of which it shares with another.
+macro_rules! parts {
+    ($($file:literal),+) => {
+        concat!($(include_str!(concat!("../../queries/", $file))),+)
     };
 }
 
@@ -148,35 +142,18 @@ impl Store {
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_processes(&self, filter: &TopFilter) -> Answer<ProcessRow> {
-        let query = ranged(
-            self.question(after!("top_observed.sql", "top_processes.sql")),
-            filter.range,
-        )
-        .param("hosts", &filter.hosts)
-        .param("metric", filter.metric)
-        .param("limit", filter.limit)
-        .param("name_contains", &filter.name_contains);
-        all("top_processes", query).await
+    pub async fn top_processes(&self, filter: &TopFilter) -> Answer<TopRow> {
+        let query = self.question(parts!("top_samples.sql", "top_processes.sql", "top_ranked.sql"));
+        all("top_processes", top_of(query, filter)).await
     }
 
     /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<GroupRow> {
-        let query = ranged(
-            self.question(after!("top_observed.sql", "top_groups.sql")),
-            filter.range,
-        )
-        .param("hosts", &filter.hosts)
-        .param("metric", filter.metric)
-        .param("limit", filter.limit)
-        .param("group_by", group_by)
-        .param("name_contains", &filter.name_contains)
-        .param("name_prefix", &filter.name_prefix)
-        .param("name_regex", &filter.name_regex);
-        all("top_groups", query).await
+    pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<TopRow> {
+        let query = self.question(parts!("top_samples.sql", "top_groups.sql", "top_ranked.sql"));
+        all("top_groups", top_of(query, filter).param("group_by", group_by)).await
     }
 
     /// What processes were started as.
@@ -231,7 +208,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn exits(&self, filter: &ExitFilter) -> Answer<ExitRow> {
         let (before_ms, before_id) = filter.before.clone().unwrap_or_default();
-        let query = exits_of(self.question(after!("exits_found.sql", "exits.sql")), filter)
+        let query = exits_of(self.question(parts!("exits_found.sql", "exits.sql")), filter)
             .param("before_ms", before_ms)
             .param("before_id", before_id)
             .param("limit", filter.limit);
@@ -244,7 +221,7 @@ impl Store {
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn exits_total(&self, filter: &ExitFilter) -> Result<u64, StoreError> {
         let query = exits_of(
-            self.question(after!("exits_found.sql", "exits_total.sql")),
+            self.question(parts!("exits_found.sql", "exits_total.sql")),
             filter,
         );
         Ok(all::<u64>("exits_total", query).await?.pop().unwrap_or(0))
@@ -276,6 +253,16 @@ fn ranged(query: Query, range: TimeRange) -> Query {
     query
         .param("start_ms", range.start_ms)
         .param("end_ms", range.end_ms)
+}
+
+fn top_of(query: Query, filter: &TopFilter) -> Query {
+    ranged(query, filter.range)
+        .param("hosts", &filter.hosts)
+        .param("metric", filter.metric)
+        .param("limit", filter.limit)
+        .param("name_contains", &filter.name_contains)
+        .param("name_prefix", &filter.name_prefix)
+        .param("name_regex", &filter.name_regex)
 }
 
 fn exits_of(query: Query, filter: &ExitFilter) -> Query {

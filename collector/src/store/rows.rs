@@ -44,7 +44,11 @@ impl Table {
     }
 }
 
+/// A column: its name, its type and how it is read; without the last it is the row's field of that name.
 macro_rules! column {
+    ($name:ident, $kind:ident) => {
+        column!($name, $kind, |_, row| row.$name)
+    };
     ($name:ident, $kind:ident, $get:expr) => {
         Column {
             name: stringify!($name),
@@ -79,88 +83,80 @@ macro_rules! with_identity {
 
 pub(crate) static PROCESS_SAMPLES: &[Column<ProcessSample>] = with_identity![
     column!(interval_ns, U64, |s, _| s.interval_ns),
-    column!(kernel_thread, Bool, |_, r| r.kernel_thread),
-    column!(exited, Bool, |_, r| r.exited),
-    column!(first_seen, Bool, |_, r| r.first_seen),
-    column!(cpu_time_ns, U64, |_, r| r.cpu_time_ns),
-    column!(cpu_time_ns_delta, U64, |_, r| r.cpu_time_ns_delta),
-    column!(rss_bytes, MaybeU64, |_, r| r.rss_bytes),
-    column!(peak_rss_bytes, MaybeU64, |_, r| r.peak_rss_bytes),
-    column!(lifetime_peak_rss_bytes, MaybeU64, |_, r| r
-        .lifetime_peak_rss_bytes),
-    column!(threads, U32, |_, r| r.threads),
-    column!(runqueue_ns_delta, MaybeU64, |_, r| r.runqueue_ns_delta),
-    column!(voluntary_switches_delta, MaybeU64, |_, r| r
-        .voluntary_switches_delta),
-    column!(involuntary_switches_delta, MaybeU64, |_, r| r
-        .involuntary_switches_delta),
-    column!(minor_faults_delta, MaybeU64, |_, r| r.minor_faults_delta),
-    column!(major_faults_delta, MaybeU64, |_, r| r.major_faults_delta),
+    column!(kernel_thread, Bool),
+    column!(exited, Bool),
+    column!(first_seen, Bool),
+    column!(cpu_time_ns, U64),
+    column!(cpu_time_ns_delta, U64),
+    column!(rss_bytes, MaybeU64),
+    column!(peak_rss_bytes, MaybeU64),
+    column!(lifetime_peak_rss_bytes, MaybeU64),
+    column!(threads, U32),
+    column!(runqueue_ns_delta, MaybeU64),
+    column!(voluntary_switches_delta, MaybeU64),
+    column!(involuntary_switches_delta, MaybeU64),
+    column!(minor_faults_delta, MaybeU64),
+    column!(major_faults_delta, MaybeU64),
     column!(source, Word, |s, r| r.source.unwrap_or(s.source).as_str()),
-    column!(user_time_ns_delta, MaybeU64, |_, r| r.user_time_ns_delta),
-    column!(system_time_ns_delta, MaybeU64, |_, r| r.system_time_ns_delta),
-    column!(ended_threads_cpu_time_ns_delta, MaybeU64, |_, r| r
-        .ended_threads_cpu_time_ns_delta),
-    column!(runqueue_waits_delta, MaybeU64, |_, r| r.runqueue_waits_delta),
+    column!(user_time_ns_delta, MaybeU64),
+    column!(system_time_ns_delta, MaybeU64),
+    column!(ended_threads_cpu_time_ns_delta, MaybeU64),
+    column!(runqueue_waits_delta, MaybeU64),
     column!(runqueue_wait_counts, Numbers, |_, r| Cow::Borrowed(
         &r.runqueue_wait_counts
     )),
-    column!(rss_anon_bytes, MaybeU64, |_, r| r.rss_anon_bytes),
-    column!(rss_file_bytes, MaybeU64, |_, r| r.rss_file_bytes),
-    column!(rss_shmem_bytes, MaybeU64, |_, r| r.rss_shmem_bytes),
-    column!(swap_bytes, MaybeU64, |_, r| r.swap_bytes),
-    column!(virtual_bytes, MaybeU64, |_, r| r.virtual_bytes),
-    column!(open_file_descriptors, MaybeU32, |_, r| r.open_file_descriptors),
-    column!(open_file_descriptor_limit, MaybeU64, |_, r| r
-        .open_file_descriptor_limit),
-    column!(read_bytes_delta, MaybeU64, |_, r| r.read_bytes_delta),
-    column!(written_bytes_delta, MaybeU64, |_, r| r.written_bytes_delta),
-    column!(read_operations_delta, MaybeU64, |_, r| r.read_operations_delta),
-    column!(write_operations_delta, MaybeU64, |_, r| r.write_operations_delta),
-    column!(disk_read_bytes_delta, MaybeU64, |_, r| r.disk_read_bytes_delta),
-    column!(disk_written_bytes_delta, MaybeU64, |_, r| r
-        .disk_written_bytes_delta),
+    column!(rss_anon_bytes, MaybeU64),
+    column!(rss_file_bytes, MaybeU64),
+    column!(rss_shmem_bytes, MaybeU64),
+    column!(swap_bytes, MaybeU64),
+    column!(virtual_bytes, MaybeU64),
+    column!(open_file_descriptors, MaybeU32),
+    column!(open_file_descriptor_limit, MaybeU64),
+    column!(read_bytes_delta, MaybeU64),
+    column!(written_bytes_delta, MaybeU64),
+    column!(read_operations_delta, MaybeU64),
+    column!(write_operations_delta, MaybeU64),
+    column!(disk_read_bytes_delta, MaybeU64),
+    column!(disk_written_bytes_delta, MaybeU64),
     column!(state, Word, |_, r| &r.state),
-    column!(namespace_pid, MaybeU32, |_, r| r.namespace_pid),
-    column!(parent_start_boottime_ns, MaybeU64, |_, r| r
-        .parent_start_boottime_ns),
-    column!(cgroup_id, MaybeU64, |_, r| r.cgroup_id),
+    column!(namespace_pid, MaybeU32),
+    column!(parent_start_boottime_ns, MaybeU64),
+    column!(cgroup_id, MaybeU64),
 ];
 
 pub(crate) static PROCESS_EXITS: &[Column<ProcessExit>] = with_identity![
     column!(end_time, Time, |_, r| r.end_time_ms),
     column!(exe, Text, |_, r| r.exe.as_bytes()),
-    column!(lifetime_ns, U64, |_, r| r.lifetime_ns),
-    column!(cpu_time_ns, U64, |_, r| r.cpu_time_ns),
-    column!(peak_rss_bytes, MaybeU64, |_, r| r.peak_rss_bytes),
-    column!(exit_code, MaybeU32, |_, r| r.exit_code),
-    column!(exit_signal, MaybeU32, |_, r| r.exit_signal),
-    column!(oom_killed, MaybeBool, |_, r| r.oom_killed),
-    column!(runqueue_ns, MaybeU64, |_, r| r.runqueue_ns),
-    column!(voluntary_switches, MaybeU64, |_, r| r.voluntary_switches),
-    column!(involuntary_switches, MaybeU64, |_, r| r.involuntary_switches),
-    column!(minor_faults, MaybeU64, |_, r| r.minor_faults),
-    column!(major_faults, MaybeU64, |_, r| r.major_faults),
+    column!(lifetime_ns, U64),
+    column!(cpu_time_ns, U64),
+    column!(peak_rss_bytes, MaybeU64),
+    column!(exit_code, MaybeU32),
+    column!(exit_signal, MaybeU32),
+    column!(oom_killed, MaybeBool),
+    column!(runqueue_ns, MaybeU64),
+    column!(voluntary_switches, MaybeU64),
+    column!(involuntary_switches, MaybeU64),
+    column!(minor_faults, MaybeU64),
+    column!(major_faults, MaybeU64),
     column!(source, Word, |s, r| r.source.unwrap_or(s.source).as_str()),
-    column!(user_time_ns, MaybeU64, |_, r| r.user_time_ns),
-    column!(system_time_ns, MaybeU64, |_, r| r.system_time_ns),
-    column!(runqueue_waits, MaybeU64, |_, r| r.runqueue_waits),
-    column!(read_bytes, MaybeU64, |_, r| r.read_bytes),
-    column!(written_bytes, MaybeU64, |_, r| r.written_bytes),
-    column!(read_operations, MaybeU64, |_, r| r.read_operations),
-    column!(write_operations, MaybeU64, |_, r| r.write_operations),
-    column!(disk_read_bytes, MaybeU64, |_, r| r.disk_read_bytes),
-    column!(disk_written_bytes, MaybeU64, |_, r| r.disk_written_bytes),
-    column!(namespace_pid, MaybeU32, |_, r| r.namespace_pid),
-    column!(parent_start_boottime_ns, MaybeU64, |_, r| r
-        .parent_start_boottime_ns),
+    column!(user_time_ns, MaybeU64),
+    column!(system_time_ns, MaybeU64),
+    column!(runqueue_waits, MaybeU64),
+    column!(read_bytes, MaybeU64),
+    column!(written_bytes, MaybeU64),
+    column!(read_operations, MaybeU64),
+    column!(write_operations, MaybeU64),
+    column!(disk_read_bytes, MaybeU64),
+    column!(disk_written_bytes, MaybeU64),
+    column!(namespace_pid, MaybeU32),
+    column!(parent_start_boottime_ns, MaybeU64),
 ];
 
 pub(crate) static PROCESSES: &[Column<ProcessInfo>] = with_identity![
     column!(exe, Text, |_, r| r.exe.as_bytes()),
     column!(cmdline, Text, |_, r| r.cmdline.as_bytes()),
     column!(cgroup, Text, |_, r| r.cgroup.as_bytes()),
-    column!(kernel_thread, Bool, |_, r| r.kernel_thread),
+    column!(kernel_thread, Bool),
 ];
 
 /// Reads a field of the audit, `None` when there was none.

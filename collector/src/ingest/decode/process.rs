@@ -2,7 +2,7 @@
 
 use procscope_proto::v1;
 
-use super::{Checked, Refusal, cpu_time, display_time, in_interval, memory, text, time, uuid, word};
+use super::{Checked, Refusal, at_most, cpu_time, display_time, in_interval, memory, text, time, uuid, word};
 use crate::model::{ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Source};
 
 /// Lengths that waits for a CPU are counted by.
@@ -63,7 +63,12 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
         rss_shmem_bytes: memory("rss_shmem_bytes", row.rss_shmem_bytes)?,
         swap_bytes: memory("swap_bytes", row.swap_bytes)?,
         virtual_bytes: memory("virtual_bytes", row.virtual_bytes)?,
-        open_file_descriptors: open_file_descriptors(row.open_file_descriptors)?,
+        open_file_descriptors: at_most(
+            "open_file_descriptors",
+            row.open_file_descriptors,
+            OPEN_FILE_DESCRIPTORS_MAX,
+            "is more than a process may have",
+        )?,
         open_file_descriptor_limit: row.open_file_descriptor_limit,
         read_bytes_delta: in_interval("read_bytes_delta", row.read_bytes_delta)?,
         written_bytes_delta: in_interval("written_bytes_delta", row.written_bytes_delta)?,
@@ -139,16 +144,6 @@ fn wait_counts(counts: Vec<u64>) -> Checked<Vec<u64>> {
         in_interval(field, Some(*count))?;
     }
     Ok(counts)
-}
-
-fn open_file_descriptors(count: Option<u32>) -> Checked<Option<u32>> {
-    if count.is_some_and(|count| count > OPEN_FILE_DESCRIPTORS_MAX) {
-        return Err(Refusal::new(
-            "open_file_descriptors",
-            "is more than a process may have",
-        ));
-    }
-    Ok(count)
 }
 
 fn state(state: String) -> Checked<String> {
