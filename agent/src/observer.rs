@@ -298,20 +298,8 @@ impl Observer {
         Ok(self.freeze()?.thaw()?)
     }
 
-    /// Ends the interval here and now, and tells what was used in it.
-    ///
-    /// # Errors
-    /// When the kernel side cannot be read.
-    pub fn freeze(&mut self) -> Result<Frozen<'_>, ObserveError> {
-        self.take_events();
-        if let Some(drain) = &mut self.drain {
-            drain.next_epoch()?;
-        }
-        let now = Instant {
-            wall_ns: clock::wall_ns(),
-            boottime_ns: clock::boottime_ns(),
-        };
-        let reading = read_audit(self.drain.as_ref())?;
+    /// Finds what is there now, and what has gone.
+    fn walk(&mut self) -> Result<(), ObserveError> {
         self.fold.begin_walk();
         let fold = &mut self.fold;
         if let Some(drain) = &mut self.drain {
@@ -330,6 +318,24 @@ impl Observer {
             std::thread::sleep(AFTER_SLOT);
             self.take_events();
         }
+        Ok(())
+    }
+
+    /// Ends the interval here and now, and tells what was used in it.
+    ///
+    /// # Errors
+    /// When the kernel side cannot be read.
+    pub fn freeze(&mut self) -> Result<Frozen<'_>, ObserveError> {
+        self.take_events();
+        if let Some(drain) = &mut self.drain {
+            drain.next_epoch()?;
+        }
+        let now = Instant {
+            wall_ns: clock::wall_ns(),
+            boottime_ns: clock::boottime_ns(),
+        };
+        let reading = read_audit(self.drain.as_ref())?;
+        self.walk()?;
         let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
         let drain = self.drain.as_ref();
         self.rows.begin();

@@ -12,7 +12,7 @@ pub struct Place {
 }
 
 /// One process in one interval.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Row<'a> {
     /// To be told anew.
     Anew(&'a FoldedProcess),

@@ -6,6 +6,10 @@ use super::{Fold, ThreadKey, process::add};
 
 /// A task as a walk found it.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack, between the walk and the fold"
+)]
 pub enum Found {
     /// It has run since the last walk, or may have, or that walk did not find it.
     Task(TaskRecord),

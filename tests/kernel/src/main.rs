@@ -131,46 +131,51 @@ fn run(arguments: &[&str]) -> Result<()> {
         }
         // Maps memory, says where, and sleeps; then works for so long, and sleeps again.
         ["untouched", mib, milliseconds] => {
-            let memory = Mapping::new(mib.parse::<usize>()? << 20)?;
-            say("address", u64::try_from(memory.start.expose_provenance())?)?;
-            wait_for_a_line()?;
-            spin(Duration::from_millis(milliseconds.parse()?));
-            say("worked", 1)?;
-            wait_for_a_line()
+            sleep_beside_memory(mib.parse()?, Duration::from_millis(milliseconds.parse()?))
         }
         // The first thread sleeps for ever. Another gives it a name, opens files, and opens one more and ends.
-        ["first-thread-sleeps", name] => {
-            let name = name.to_owned();
-            thread::spawn(move || {
-                let done: Result<()> = (|| {
-                    say("ready", 1)?;
-                    wait_for_a_line()?;
-                    fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name)?;
-                    say("named", 1)?;
-                    for count in [5, 1] {
-                        wait_for_a_line()?;
-                        for _file in 0..count {
-                            std::mem::forget(fs::File::open("/dev/null")?);
-                        }
-                        say("open", count)?;
-                    }
-                    Ok(())
-                })();
-                if done.is_err() {
-                    std::process::exit(2);
-                }
-            });
-            loop {
-                // SAFETY: a plain system call.
-                unsafe { libc::pause() };
-            }
-        }
+        ["first-thread-sleeps", name] => sleep_beside_a_thread(name.to_owned()),
         ["exit", code] => std::process::exit(code.parse()?),
         ["pause", ..] => {
             say("ready", 1)?;
             wait_for_a_line()
         }
         _ => storms::run(arguments).unwrap_or_else(|| bail!("no such program: {arguments:?}")),
+    }
+}
+
+fn sleep_beside_memory(mib: usize, work: Duration) -> Result<()> {
+    let memory = Mapping::new(mib << 20)?;
+    say("address", u64::try_from(memory.start.expose_provenance())?)?;
+    wait_for_a_line()?;
+    spin(work);
+    say("worked", 1)?;
+    wait_for_a_line()
+}
+
+fn sleep_beside_a_thread(name: String) -> ! {
+    thread::spawn(move || {
+        let done: Result<()> = (|| {
+            say("ready", 1)?;
+            wait_for_a_line()?;
+            fs::write(format!("/proc/self/task/{}/comm", std::process::id()), name)?;
+            say("named", 1)?;
+            for count in [5, 1] {
+                wait_for_a_line()?;
+                for _file in 0..count {
+                    std::mem::forget(fs::File::open("/dev/null")?);
+                }
+                say("open", count)?;
+            }
+            Ok(())
+        })();
+        if done.is_err() {
+            std::process::exit(2);
+        }
+    });
+    loop {
+        // SAFETY: a plain system call.
+        unsafe { libc::pause() };
     }
 }
 

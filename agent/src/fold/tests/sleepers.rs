@@ -21,8 +21,9 @@ fn a_row_is_made_once_for_a_process_that_sleeps_and_anew_when_it_wakes_up() {
 
 #[test]
 fn what_others_change_of_a_sleeper_shows_at_once() {
+    type Change = fn(&mut Present);
     let sleeper = with_memory(leader(key(10), 100), 50, 60);
-    let changes: [(&str, fn(&mut Present)); 7] = [
+    let cases: [(&str, Change); 7] = [
         ("memory", |now| now.anon_pages = 40),
         ("a peak", |now| now.hiwater_pages = 70),
         ("swap", |now| now.swap_pages = 5),
@@ -31,7 +32,7 @@ fn what_others_change_of_a_sleeper_shows_at_once() {
         ("the state", |now| now.state = 4),
         ("the name", |now| now.comm[0] = b'N'),
     ];
-    for (what, change) in changes {
+    for (what, change) in cases {
         let mut fold = seeded(&[]);
         interval(&mut fold, &[sleeper]);
         for _interval in 0..3 {
