@@ -16,12 +16,13 @@ pub use process::{
     ARGUMENTS_LEN, CGROUP_NAME_LEN, COMM_LEN, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED,
     EVENT_THREAD_END, ExecEvent, ExitEvent, FILENAME_LEN, ForkEvent, OPEN_FILES_SAME, OPEN_FILES_UNKNOWN,
     Present, ProcessFreedEvent, ProcessKey, StillRecord, StillThreadRecord, TASK_DEAD_BIT, TASK_FROM_PROC,
-    TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals,
-    WALK_STILL, WALK_STILL_THREAD, WALK_TASK,
+    TASK_HAS_MM, TASK_KERNEL_THREAD, TASK_PROC_IO, TASK_SUMMED, TASK_ZOMBIE, TaskRecord, ThreadEndEvent,
+    ThreadTotals, WALK_STILL, WALK_STILL_THREAD, WALK_TASK,
 };
 pub use slots::{
     CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CONTROL_WHOLE, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER,
-    OverflowSlot, THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, WalkMark, thread_slot_index,
+    OverflowSlot, SLOT_SUMMED, SLOT_WALKED, THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, WalkMark,
+    thread_slot_index,
 };
 
 /// A type that crosses the kernel boundary as bytes.

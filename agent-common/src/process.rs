@@ -45,6 +45,9 @@ pub const TASK_FROM_PROC: u32 = 8;
 /// `Present::flags`: with `TASK_FROM_PROC`, the figures of `ioac` are filled.
 pub const TASK_PROC_IO: u32 = 16;
 
+/// `Present::flags`: it has ended, its end found no room, and what it used is in the sums of lost ends.
+pub const TASK_SUMMED: u32 = 32;
+
 /// Bit of the state that `sched_switch` reports for a thread that leaves its CPU for good (`TASK_DEAD`).
 pub const TASK_DEAD_BIT: u32 = 0x80;
 
@@ -353,8 +356,12 @@ pub struct ExitEvent {
     pub end_boottime_ns: u64,
     /// Control group.
     pub cgroup_id: u64,
-    /// Greatest resident set in pages; meaningful when `has_mm`.
-    pub peak_rss_pages: u64,
+    /// Resident pages; meaningful when `has_mm`.
+    pub rss_pages: u64,
+    /// `hiwater_rss` in pages; meaningful when `has_mm`.
+    pub hiwater_pages: u64,
+    /// What this thread and those that are gone have used up to here, nanoseconds: the process used no less.
+    pub cpu_time_ns: u64,
     /// Exec generation, as in `TaskRecord`.
     pub exec_generation: u32,
     /// Real user id.
@@ -374,7 +381,7 @@ pub struct ExitEvent {
 }
 
 const _: () = assert!(
-    size_of::<ExitEvent>() == 8 + 32 + 24 + 24 + COMM_LEN + CGROUP_NAME_LEN,
+    size_of::<ExitEvent>() == 8 + 32 + 40 + 24 + COMM_LEN + CGROUP_NAME_LEN,
     "no implicit padding"
 );
 // SAFETY: `repr(C)`, integers only, no implicit padding (asserted above).

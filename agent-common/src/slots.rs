@@ -62,9 +62,14 @@ pub struct ThreadSlot {
     pub peak_epoch: [u32; 2],
     /// 1 once the thread has left its CPU for the last time.
     pub ended: u32,
-    /// 1 once a walk has found the thread: the agent knows it.
+    /// `SLOT_WALKED`, `SLOT_SUMMED`, or 0.
     pub walked: u32,
 }
+
+/// `ThreadSlot::walked`: a walk has found the thread, the agent knows it.
+pub const SLOT_WALKED: u32 = 1;
+/// `ThreadSlot::walked`: the end of the thread found no room, and what it used is in the sums of lost ends.
+pub const SLOT_SUMMED: u32 = 2;
 
 const _: () = assert!(
     size_of::<ThreadSlot>() == 64,

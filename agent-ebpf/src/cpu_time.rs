@@ -6,8 +6,8 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use procscope_agent_common::{
-    DropReason, EVENT_PROCESS_FREED, EVENT_THREAD_END, ProcessFreedEvent, TASK_DEAD_BIT, ThreadEndEvent,
-    ThreadSlot, thread_slot_index,
+    DropReason, EVENT_PROCESS_FREED, EVENT_THREAD_END, ProcessFreedEvent, SLOT_SUMMED, SLOT_WALKED,
+    TASK_DEAD_BIT, ThreadEndEvent, ThreadSlot, thread_slot_index,
 };
 
 use crate::{
@@ -132,11 +132,12 @@ fn tell_end(task: Task) {
     send_thread_end(task, slot);
 }
 
-/// A walk found `task`: what becomes of it is the agent's business now.
+/// A walk found `task`: what becomes of it is the agent's business now. True: it has ended, and what it used is in
+/// the sums of lost ends.
 #[inline(always)]
-pub(crate) fn mark_walked(task: Task) {
+pub(crate) fn mark_walked(task: Task) -> bool {
     let Some(slot) = SLOTS.get_ptr_mut(thread_slot_index(task.tid())) else {
-        return;
+        return false;
     };
     // SAFETY: a slot of the map; words are read one at a time while others may write them.
     let (owner, ended) = unsafe {
@@ -147,12 +148,17 @@ pub(crate) fn mark_walked(task: Task) {
     };
     // A slot that another living thread has is left to it.
     if owner != 0 && owner != task.tid() && ended == 0 {
-        return;
+        return false;
     }
-    if let Some(slot) = slot_of(task) {
-        // SAFETY: one aligned word that only rises for this thread.
-        unsafe { write_volatile(&raw mut (*slot).walked, 1) };
+    let Some(slot) = slot_of(task) else { return false };
+    // SAFETY: one aligned word that only rises for this thread.
+    unsafe {
+        if read_volatile(&raw const (*slot).walked) == SLOT_SUMMED {
+            return true;
+        }
+        write_volatile(&raw mut (*slot).walked, SLOT_WALKED);
     }
+    false
 }
 
 /// The totals of a thread that never runs again. Without room for them the agent heals what it knows from the
@@ -165,6 +171,10 @@ fn send_thread_end(task: Task, slot: Option<*mut ThreadSlot>) {
         let walked = slot.is_some_and(|slot| unsafe { read_volatile(&raw const (*slot).walked) } != 0);
         if !walked {
             add_to_overflow(task.cgroup_id(), task.totals());
+            if let Some(slot) = slot {
+                // SAFETY: as above.
+                unsafe { write_volatile(&raw mut (*slot).walked, SLOT_SUMMED) };
+            }
         }
         return;
     };

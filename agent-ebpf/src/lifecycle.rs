@@ -106,12 +106,9 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
     let Some(mut event) = EVENTS.reserve::<ExitEvent>(0) else {
         return no_room(ctx, "exit", task.tgid());
     };
-    let (has_mm, peak_rss_pages) = match task.own_mm() {
-        Some(mm) => {
-            let (now, noted) = (mm.rss_pages(), mm.hiwater_pages());
-            (1, if now > noted { now } else { noted })
-        }
-        None => (0, 0),
+    let (has_mm, rss_pages, hiwater_pages) = match task.own_mm() {
+        Some(mm) => (1, mm.rss_pages(), mm.hiwater_pages()),
+        None => (0, 0, 0),
     };
     let to = event.as_mut_ptr();
     // SAFETY: `to` is the reserved entry; every field is written, the string up to its ending zero.
@@ -122,7 +119,9 @@ pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
         (*to).parent = task.leader().parent();
         (*to).end_boottime_ns = bpf_ktime_get_boot_ns();
         (*to).cgroup_id = task.cgroup_id();
-        (*to).peak_rss_pages = peak_rss_pages;
+        (*to).rss_pages = rss_pages;
+        (*to).hiwater_pages = hiwater_pages;
+        (*to).cpu_time_ns = signal.ended_cpu_time_ns() + task.cpu_time_ns();
         (*to).exec_generation = task.exec_generation();
         (*to).uid = task.uid();
         (*to).has_mm = has_mm;

@@ -375,6 +375,8 @@ impl Signal {
         /// Descriptors that the process may have open.
         open_files_limit: u64 = SIGNAL_NOFILE,
         group_exit_code: u32 = SIGNAL_GROUP_EXIT_CODE,
+        /// CPU time of threads that are gone.
+        ended_cpu_time_ns: u64 = SIGNAL_SUM_SCHED_RUNTIME,
         flags: u32 = SIGNAL_FLAGS,
     }
 

@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use procscope_agent_common::{
     OPEN_FILES_SAME, OPEN_FILES_UNKNOWN, Present, ProcessKey, StillRecord, StillThreadRecord, TASK_HAS_MM,
-    TASK_KERNEL_THREAD, TASK_ZOMBIE, THREAD_SLOTS, TaskRecord, ThreadTotals, WALK_STILL, WALK_STILL_THREAD,
-    WALK_TASK, WalkMark, thread_slot_index,
+    TASK_KERNEL_THREAD, TASK_SUMMED, TASK_ZOMBIE, THREAD_SLOTS, TaskRecord, ThreadTotals, WALK_STILL,
+    WALK_STILL_THREAD, WALK_TASK, WalkMark, thread_slot_index,
 };
 
 use crate::{
@@ -63,7 +63,7 @@ pub(crate) fn on_task(ctx: *const IterContext) {
         percpu::find_bases();
     }
     let task = Task::from_ptr(task);
-    mark_walked(task);
+    let summed = mark_walked(task);
     let Some(record) = RECORD.get_ptr_mut(0) else {
         return;
     };
@@ -76,6 +76,10 @@ pub(crate) fn on_task(ctx: *const IterContext) {
     let before = unsafe { *mark };
     // SAFETY: as above.
     let len = unsafe { write(record, task, before, now) };
+    if summed {
+        // SAFETY: as above: an ended task is told whole.
+        unsafe { (*record).now.flags |= TASK_SUMMED };
+    }
     // SAFETY: as above; the record is plain bytes of at least the length given.
     let failed = unsafe { bpf_seq_write((*meta).seq.cast(), record.cast(), len) };
     // What found no room is asked for again, and must be told then as now.

@@ -33,6 +33,17 @@ pub const THREADS_MAX: usize = 1 << 21;
 /// By numbers and starts that the kernel gives: nobody can choose enough of them to make a cheap hash slow.
 pub type ByKey<K, V> = FxHashMap<K, V>;
 
+/// When a thread used what was read of it now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Used {
+    /// In the open interval.
+    Now,
+    /// Before there were intervals.
+    Before,
+    /// At a time that other figures stand for, or none.
+    Elsewhere,
+}
+
 /// A thread for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct ThreadKey {
@@ -95,6 +106,9 @@ pub struct Fold {
     attached_boottime_ns: u64,
     /// Ends are told late.
     quiet: bool,
+    /// The last walk of an interval in which events found no room.
+    events_lost: Option<u64>,
+    exits_waiting: u64,
     torn_reads: u64,
     lost_ends: u64,
     overflow: u64,
@@ -231,14 +245,16 @@ impl Fold {
         facts.cgroup_id = event.cgroup_id;
         facts.cgroup_name = until_zero(&event.cgroup_name);
         if event.has_mm != 0 {
-            process.note_peak(event.peak_rss_pages, event.peak_rss_pages);
+            process.note_peak(event.rss_pages, event.hiwater_pages);
         }
+        process.used_at_exit_ns = event.cpu_time_ns;
         process.threaded |= event.tid != event.process.tgid || event.threads > 1;
         process.exit = Some(Exit {
             status: Some(event.exit_status),
             end_boottime_ns: event.end_boottime_ns,
             oom_killed: Some(event.oom_killed != 0),
         });
+        self.exits_waiting += 1;
     }
 
     /// A thread ran for the last time. `peak_pages`: its peak in this interval, 0 when nothing was seen.
@@ -263,7 +279,18 @@ impl Fold {
             self.torn_reads += 1;
             return;
         }
-        let Some((process, thread)) = self.advance(key, event.process, event.totals, past) else {
+        let used = if past {
+            Used::Before
+        } else if self.is_late(key) {
+            self.lost_ends += 1;
+            if !self.processes.contains_key(&event.process) {
+                return;
+            }
+            Used::Elsewhere
+        } else {
+            Used::Now
+        };
+        let Some((process, thread)) = self.advance(key, event.process, event.totals, used) else {
             return;
         };
         process.end_thread(thread);
@@ -273,12 +300,35 @@ impl Fold {
         }
     }
 
+    /// Whether a thread that no walk found ended before this interval, in a time of which nobody knows how much is
+    /// missing: in quiet mode its end is told late.
+    fn is_late(&self, key: ThreadKey) -> bool {
+        /// Walks within which the kernel has freed whoever ended before the events were lost.
+        const WALKS_UNTIL_FREED: u64 = 2;
+        let lately = |walk| self.walk - walk <= WALKS_UNTIL_FREED;
+        self.quiet
+            && self.events_lost.is_some_and(lately)
+            && key.start_boottime_ns < self.begun_boottime_ns
+            && !self.threads.contains_key(&key)
+    }
+
     /// The last of a process was freed: what all its threads have used.
     pub fn process_freed(&mut self, event: &ProcessFreedEvent) {
         if let Some(process) = self.processes.get_mut(&event.process) {
             process.changed = true;
             process.summed = Some(event.totals);
         }
+    }
+
+    /// Events found no room in this interval: what nobody told of a process may be in the sums of lost ends.
+    pub fn note_lost_events(&mut self) {
+        self.events_lost = Some(self.walk);
+    }
+
+    /// Exits that were told since the last interval ended.
+    #[must_use]
+    pub fn exits_waiting(&self) -> u64 {
+        self.exits_waiting
     }
 
     /// From here on the end of a thread is told when the task is freed, at the kernel's leisure.
@@ -297,7 +347,13 @@ impl Fold {
     ) -> Folded {
         self.end_lost_threads(now_boottime_ns, last_word);
         let mut folded = Folded::default();
+        self.exits_waiting = 0;
         let (walk, seeded, quiet) = (self.walk, self.seeded, self.quiet);
+        let room_ns = if self.events_lost.is_some() {
+            0
+        } else {
+            now_boottime_ns.saturating_sub(self.begun_boottime_ns)
+        };
         let ended = &mut self.ended;
         let mut lost_ends = 0;
         self.processes.retain(|key, process| {
@@ -315,6 +371,9 @@ impl Fold {
                 return true;
             }
             process.settle();
+            if over {
+                process.make_good(room_ns);
+            }
             if !over || process.exit.is_some() {
                 process.place = tell(Row::Anew(&process.sample(*key, over)));
             }
@@ -377,14 +436,13 @@ impl Fold {
         Some(process)
     }
 
-    /// Brings a thread to what was read of it now, and its process with it. `past`: what the thread has used
-    /// since it was last read belongs to no interval.
+    /// Brings a thread to what was read of it now, and its process with it. `used`: when, since it was last read.
     fn advance(
         &mut self,
         key: ThreadKey,
         process: ProcessKey,
         now: ThreadTotals,
-        past: bool,
+        used: Used,
     ) -> Option<(&mut Process, &mut Thread)> {
         if self.threads.len() >= THREADS_MAX && !self.threads.contains_key(&key) {
             self.overflow += 1;
@@ -409,10 +467,17 @@ impl Fold {
         });
         let (delta, torn) = rise(thread.totals, now);
         thread.totals = add(thread.totals, delta);
+        if used == Used::Elsewhere {
+            thread.walked_cpu_time_ns = thread.totals.cpu_time_ns;
+        }
         thread.walk = walk;
         thread.seen_boottime_ns = begun_boottime_ns;
-        owner.totals = add(owner.totals, delta);
-        if past {
+        if used == Used::Elsewhere {
+            owner.told_elsewhere = true;
+        } else {
+            owner.totals = add(owner.totals, delta);
+        }
+        if used == Used::Before {
             owner.reported = add(owner.reported, delta);
         }
         self.torn_reads += torn;

@@ -35,6 +35,9 @@ pub use settings::{Hooks, Settings, SourceChoice};
 /// The ring buffer is emptied at least this often, also when an interval is longer.
 const EVENTS_EVERY: Duration = Duration::from_millis(100);
 
+/// An interval ends early when so many processes have ended in it: what is kept of them has a bound.
+const EXITS_WAITING_MAX: u64 = 4_096;
+
 /// Between the slot of a thread that ends and its event lie some nanoseconds.
 const AFTER_SLOT: Duration = Duration::from_micros(200);
 
@@ -266,7 +269,8 @@ impl Observer {
         &self.hidden
     }
 
-    /// Waits for the end of the interval, emptying the ring buffer meanwhile. False: told to stop.
+    /// Waits for the end of the interval, emptying the ring buffer meanwhile. It ends early when many processes have
+    /// ended in it. False: told to stop.
     pub fn wait(&mut self, stop: &AtomicBool) -> bool {
         loop {
             if stop.load(Ordering::Relaxed) {
@@ -279,6 +283,10 @@ impl Observer {
             let left = Duration::from_nanos(self.next_drain_ns - now);
             self.wait_for_events(left.min(EVENTS_EVERY));
             self.take_events();
+            if self.fold.exits_waiting() >= EXITS_WAITING_MAX {
+                // The rhythm stays: what is left of the interval is told at its end.
+                return true;
+            }
         }
         // After a pause (a stopped process, a suspended machine) the rhythm starts anew; nothing is caught up.
         let interval_ns = u64::try_from(self.settings.interval.as_nanos()).unwrap_or(u64::MAX);
@@ -338,6 +346,11 @@ impl Observer {
         self.walk()?;
         let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
         let drain = self.drain.as_ref();
+        let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
+        let mut ways = DropReason::ALL.iter().zip(drops.iter().zip(&self.drops_before));
+        if ways.any(|((reason, _name), (now, before))| *reason == DropReason::RingFull && now > before) {
+            self.fold.note_lost_events();
+        }
         self.rows.begin();
         let mut teller = Teller {
             identities: &mut self.identities,
@@ -354,7 +367,6 @@ impl Observer {
         );
         let mut told = teller.told;
 
-        let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
         let mut losses: Vec<v1::Loss> = DropReason::ALL
             .iter()
             .zip(drops.iter().zip(&self.drops_before))

@@ -151,6 +151,10 @@ pub(super) struct Process {
     pub(super) leader_ended: bool,
     /// What the kernel has summed up over all its threads, told when the last of it was freed.
     pub(super) summed: Option<ThreadTotals>,
+    /// What one of its threads used is not in its totals.
+    pub(super) told_elsewhere: bool,
+    /// What it had used by the time it ended, at least, nanoseconds.
+    pub(super) used_at_exit_ns: u64,
     /// `None`: no memory of its own, or not read.
     pub(super) memory: Option<Memory>,
     pub(super) standing: Option<Standing>,
@@ -188,8 +192,12 @@ pub struct FoldedProcess {
     pub key: ProcessKey,
     /// What is known of it.
     pub facts: Arc<Facts>,
-    /// Use over the whole life.
+    /// Use over the whole life, as intervals have told it.
     pub totals: ThreadTotals,
+    /// Once it has ended, use over the whole life, also what nobody told of in its interval; before, `totals`.
+    pub life: ThreadTotals,
+    /// `life` by where it was used.
+    pub life_split: CpuSplit,
     /// Use in the interval.
     pub delta: ThreadTotals,
     /// CPU time over the whole life by where it was used.
@@ -365,9 +373,7 @@ impl Process {
             return true;
         };
         let since_exit_ns = now_boottime_ns.saturating_sub(exit.end_boottime_ns);
-        if let Some(summed) = self.summed {
-            self.totals = self.totals.combine(summed, u64::max);
-            self.settle();
+        if self.summed.is_some() {
             return true;
         }
         let settled = match (quiet, self.threaded) {
@@ -389,6 +395,26 @@ impl Process {
         true
     }
 
+    /// At its end: takes what nobody told of into the open interval if it fits into `room_ns` of it. Otherwise it was
+    /// used before, or is in the sums of lost ends: then only the life as a whole has it.
+    pub(super) fn make_good(&mut self, room_ns: u64) {
+        let known = self.life();
+        let room_ns = if self.told_elsewhere { 0 } else { room_ns };
+        if rise(self.reported, known).0.cpu_time_ns <= room_ns {
+            self.totals = known;
+            self.settle();
+        }
+    }
+
+    /// Use over the whole life, by all that is known of it.
+    pub(super) fn life(&self) -> ThreadTotals {
+        let at_exit = ThreadTotals {
+            cpu_time_ns: self.used_at_exit_ns,
+            ..ThreadTotals::default()
+        };
+        self.totals.combine(self.summed.unwrap_or(at_exit), u64::max)
+    }
+
     pub(super) fn rss_pages(&self) -> Option<u64> {
         self.memory.map(Memory::rss_pages)
     }
@@ -399,10 +425,17 @@ impl Process {
     }
 
     pub(super) fn sample(&self, key: ProcessKey, over: bool) -> FoldedProcess {
+        let life = self.life();
         FoldedProcess {
             key,
             facts: self.facts.clone(),
             totals: self.totals,
+            life: if over { life } else { self.totals },
+            life_split: if over {
+                self.split.grown_to(life)
+            } else {
+                self.split
+            },
             delta: self.delta(),
             split: self.split,
             split_delta: self.split.since(self.reported_split),

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 use procscope_agent_common::{
     EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_PROCESS_FREED, EVENT_THREAD_END, ExecEvent, ExitEvent,
     ForkEvent, OPEN_FILES_SAME, Present, ProcessFreedEvent, ProcessKey, StillRecord, StillThreadRecord,
-    TASK_HAS_MM, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals, WALK_STILL, WALK_STILL_THREAD,
-    WALK_TASK,
+    TASK_HAS_MM, TASK_SUMMED, TASK_ZOMBIE, TaskRecord, ThreadEndEvent, ThreadTotals, WALK_STILL,
+    WALK_STILL_THREAD, WALK_TASK,
 };
 
 use super::*;
@@ -147,7 +147,9 @@ fn exit(process: ProcessKey, peak_rss_pages: u64) -> ExitEvent {
         parent: ProcessKey::new(1, 1),
         end_boottime_ns: ATTACHED + 500,
         cgroup_id: 1,
-        peak_rss_pages,
+        rss_pages: peak_rss_pages,
+        hiwater_pages: peak_rss_pages,
+        cpu_time_ns: 0,
         exec_generation: 1,
         uid: 0,
         has_mm: 1,

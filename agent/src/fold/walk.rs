@@ -1,8 +1,10 @@
 //! What a walk over all tasks finds, and what is learnt from it. Pure.
 
-use procscope_agent_common::{ProcessKey, StillRecord, StillThreadRecord, TASK_ZOMBIE, TaskRecord};
+use procscope_agent_common::{
+    ProcessKey, StillRecord, StillThreadRecord, TASK_SUMMED, TASK_ZOMBIE, TaskRecord,
+};
 
-use super::{Fold, ThreadKey, process::add};
+use super::{Fold, ThreadKey, Used, process::add};
 
 /// A task as a walk found it.
 #[derive(Debug, Clone, Copy)]
@@ -103,14 +105,24 @@ impl Fold {
         self.meet_old_leader(key, task.process);
         let is_leader = task.tid == task.process.tgid;
         let (seeding, quiet) = (!self.seeded, self.quiet);
-        let Some((process, thread)) = self.advance(key, task.process, task.totals, seeding) else {
+        let summed = task.now.flags & TASK_SUMMED != 0;
+        let used = match (summed, seeding) {
+            (true, _) => Used::Elsewhere,
+            (false, true) => Used::Before,
+            (false, false) => Used::Now,
+        };
+        let Some((process, thread)) = self.advance(key, task.process, task.totals, used) else {
             return;
         };
         thread.walked_cpu_time_ns = thread.totals.cpu_time_ns;
         let zombie = task.now.flags & TASK_ZOMBIE != 0;
-        if seeding && zombie {
-            // It ended before us: no event will tell.
+        if (seeding && zombie) || summed {
+            // It ended before us, or its end was lost: no event will tell.
             process.end_thread(thread);
+            if summed && is_leader {
+                process.leader_ended = true;
+                process.used_at_exit_ns = task.totals.cpu_time_ns + task.ended.cpu_time_ns;
+            }
         } else if zombie && process.exit.is_some() {
             // Found twice, it runs no more: its totals are final, whoever tells of its end, and when.
             thread.zombie_walks = thread.zombie_walks.saturating_add(1);

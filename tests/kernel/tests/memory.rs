@@ -74,6 +74,11 @@ fn what_was_freed_between_two_samples_shows_as_peak_of_that_interval_only() -> R
     program.go_on()?;
     let exit = watch.exit_of(pid)?;
     ensure!(exit.peak_rss_bytes.context("known")? >= 297 * MIB, "{exit:?}");
+    let last = watch.newest(pid)?;
+    ensure!(
+        last.exited && last.peak_rss_bytes.context("known")? < 20 * MIB,
+        "the peak of the life is not that of its last interval: {last:?}"
+    );
     Ok(())
 }
 

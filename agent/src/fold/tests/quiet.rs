@@ -37,3 +37,68 @@ fn in_quiet_mode_a_process_whose_last_end_nobody_heard_is_counted_as_lost() {
         .map(|folded| folded.lost_ends);
     assert_eq!(lost, Some(1));
 }
+
+/// CPU time of the life of the one process that ended, and of its last row: in all, and in the interval.
+fn life_and_last_row(folded: &Interval) -> (u64, u64, u64) {
+    let process = folded.processes.first().unwrap();
+    let cpu = [process.life, process.totals, process.delta].map(|totals| totals.cpu_time_ns);
+    (cpu[0], cpu[1], cpu[2])
+}
+
+#[test]
+fn what_lost_events_hid_is_in_the_life_and_in_no_interval() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    let folded = interval(&mut fold, &[leader(key(10), 100)]);
+    assert_eq!(of(&folded, key(10)), Some((100, 100, false)));
+    // Threads ended meanwhile, and there was no room to tell it: they are in the sums of lost ends.
+    fold.note_lost_events();
+    fold.exit(&exit(key(10), 77));
+    fold.process_freed(&freed(key(10), 4_000));
+    assert_eq!(life_and_last_row(&interval(&mut fold, &[])), (4_000, 100, 0));
+}
+
+#[test]
+fn what_does_not_fit_into_the_interval_was_used_before() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    interval(&mut fold, &[leader(key(10), 100)]);
+    fold.exit(&exit(key(10), 77));
+    fold.process_freed(&freed(key(10), 9_000_000_000));
+    assert_eq!(
+        life_and_last_row(&interval(&mut fold, &[])),
+        (9_000_000_000, 100, 0)
+    );
+}
+
+#[test]
+fn a_process_whose_end_was_lost_has_used_no_less_than_when_it_began_to_exit() {
+    let mut fold = seeded(&[]);
+    fold.fork(&fork(key(10)));
+    fold.note_lost_events();
+    let told = ExitEvent {
+        cpu_time_ns: 700,
+        ..exit(key(10), 77)
+    };
+    fold.exit(&told);
+    let last = std::iter::repeat_with(|| interval(&mut fold, &[]))
+        .take(10)
+        .find(|folded| of(folded, key(10)).is_some_and(|(_total, _delta, ended)| ended));
+    assert_eq!(last.map(|folded| life_and_last_row(&folded)), Some((700, 0, 0)));
+}
+
+#[test]
+fn a_zombie_that_is_in_the_sums_of_lost_ends_is_in_no_interval() {
+    let mut fold = seeded(&[]);
+    let mut zombie = leader(key(10), 500);
+    zombie.now.flags |= TASK_ZOMBIE | TASK_SUMMED;
+    for _walk in 0..3 {
+        assert_eq!(of(&interval(&mut fold, &[zombie]), key(10)), Some((0, 0, false)));
+    }
+    let last = std::iter::repeat_with(|| interval(&mut fold, &[]))
+        .take(10)
+        .find(|folded| of(folded, key(10)).is_some_and(|(_total, _delta, ended)| ended));
+    assert_eq!(last.map(|folded| life_and_last_row(&folded)), Some((500, 0, 0)));
+}
