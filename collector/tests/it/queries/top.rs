@@ -162,6 +162,61 @@ async fn every_metric_ranks_by_itself_and_every_group_by_its_key() {
 }
 
 #[tokio::test]
+async fn a_limit_leaves_rows_out_and_changes_no_figure() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let start_ms = now_ms() - 60_000;
+    fleet(&collector, start_ms).await;
+    let contained =
+        [(21, "a", 700), (22, "b", 30), (23, "b", 40)].map(|(id, container, ms)| v1::ProcessSample {
+            uid: u32::from(id),
+            container_id: container.to_owned(),
+            ..sample(id, "nginx", ms, 5)
+        });
+    let snapshot = snapshot("db3", start_ms + 1_000, contained.to_vec());
+    push(&collector, &[Agent::new(3).freeze(&snapshot)])
+        .await
+        .unwrap();
+    let mut query = collector.query().await;
+    let mut top = async |group_by, metric: Metric, limit| {
+        let request = v1::ListTopProcessesRequest {
+            metric: metric.into(),
+            limit,
+            ..top_of(start_ms, 10, group_by)
+        };
+        query
+            .list_top_processes(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .processes
+    };
+    for (group_by, rows) in [
+        (GroupBy::Process, 9),
+        (GroupBy::Command, 4),
+        (GroupBy::Container, 3),
+        (GroupBy::User, 4),
+        (GroupBy::Host, 3),
+    ] {
+        for metric in [
+            Metric::Cpu,
+            Metric::Memory,
+            Metric::PeakMemory,
+            Metric::Runqueue,
+            Metric::Io,
+        ] {
+            let all = top(group_by, metric, 0).await;
+            assert_eq!(all.len(), rows, "{group_by:?}");
+            for limit in [1, 2] {
+                let first = top(group_by, metric, u32::try_from(limit).unwrap()).await;
+                assert_eq!(first, all[..limit], "{metric:?} {group_by:?}");
+            }
+        }
+    }
+    collector.stop().await;
+}
+
+#[tokio::test]
 async fn adjacent_ranges_add_up_and_filters_hold() {
     let engine = Engine::start();
     let collector = Collector::start(&engine).await;
