@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 pub(crate) struct Place {
     /// The workspace.
     pub(crate) root: PathBuf,
-    /// What set-up downloads and builds, shared by all clones of one user. `agent/build.rs` and the suites in
+    /// What set-up downloads and builds, shared by all clones of one user. `agent/build/kernel_programs.rs` and the suites in
     /// `tests/` find it by the same rule.
     pub(crate) cache: PathBuf,
     /// The programs of the dev profile: the folder that this program itself was built into.
@@ -44,7 +44,7 @@ impl Place {
         })
     }
 
-    /// The file that tells `agent/build.rs` which compiler to use.
+    /// The file that tells `agent/build/kernel_programs.rs` which compiler to use.
     pub(crate) fn ebpf_toolchain(&self) -> PathBuf {
         self.cache.join("ebpf-toolchain.toml")
     }

@@ -50,7 +50,7 @@ const WALLS: &[Wall] = &[
             "agent/src/probes.rs",
             "agent/src/drain.rs",
             "agent/src/drain/",
-            "agent/build.rs",
+            "agent/build/kernel_programs.rs",
         ],
         even_in_comments: false,
         why: "only probes.rs, drain.rs and build.rs of the agent know how programs get into the kernel",

@@ -1,5 +1,5 @@
 //! A compiler for eBPF: a Rust compiler that can build `core` for `bpfel-unknown-none`, and a bpf-linker that
-//! reads what it writes. What was found is recorded in one file, which `agent/build.rs` reads.
+//! reads what it writes. What was found is recorded in one file, which `agent/build/kernel_programs.rs` reads.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ const DEBIAN_LLVM: u32 = 22;
 /// The versions of bpf-linker that are known to do.
 const BPF_LINKER: &str = "^0.13";
 
-/// What `agent/build.rs` needs to know. The file has exactly these keys.
+/// What `agent/build/kernel_programs.rs` needs to know. The file has exactly these keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Toolchain {
     /// Absolute path.
