@@ -16,7 +16,8 @@ use std::sync::Arc;
 use procscope_agent_common::{
     ExecEvent, ExitEvent, ForkEvent, ProcessFreedEvent, ProcessKey, ThreadEndEvent, ThreadTotals,
 };
-use rustc_hash::FxHashMap;
+use indexmap::IndexMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 pub use lost::LastWord;
 use lost::{Ended, LOST_AFTER_NS, WALKS_UNTIL_LOST};
@@ -32,6 +33,10 @@ pub const THREADS_MAX: usize = 1 << 21;
 
 /// By numbers and starts that the kernel gives: nobody can choose enough of them to make a cheap hash slow.
 pub type ByKey<K, V> = FxHashMap<K, V>;
+
+/// The same, with the values in a row in the order in which they came: a walk finds tasks in the order of their
+/// numbers, and so goes through memory in order, too.
+type InOrder<K, V> = IndexMap<K, V, FxBuildHasher>;
 
 /// When a thread used what was read of it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +97,8 @@ pub struct Folded {
 /// What is known of all processes, from one interval to the next.
 #[derive(Debug, Default)]
 pub struct Fold {
-    processes: ByKey<ProcessKey, Process>,
-    threads: ByKey<ThreadKey, Thread>,
+    processes: InOrder<ProcessKey, Process>,
+    threads: InOrder<ThreadKey, Thread>,
     /// Reported as ended, by the last walk that found a zombie of it: neither that nor a late end of one of its
     /// threads makes a new process.
     ended: ByKey<ProcessKey, Ended>,
@@ -208,8 +213,8 @@ impl Fold {
             .iter()
             .find(|(key, thread)| key.tid == old_tid && thread.process == process && **key != gone)
             .map(|(key, _)| *key);
-        let old_leader = self.threads.remove(&leader);
-        if let Some(thread) = caller.and_then(|caller| self.threads.remove(&caller)) {
+        let old_leader = self.threads.swap_remove(&leader);
+        if let Some(thread) = caller.and_then(|caller| self.threads.swap_remove(&caller)) {
             self.threads.insert(leader, thread);
         }
         if let Some(thread) = old_leader {

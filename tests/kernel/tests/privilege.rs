@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_kernel::{alone, report, wait_until};
+use procscope_tests_kernel::{Program, alone, report, wait_until};
 
 /// The agent's binary beside this test.
 fn agent() -> Result<PathBuf> {
@@ -222,10 +222,9 @@ fn a_wrong_key_or_interval_is_wrong_usage() -> Result<()> {
     Ok(())
 }
 
-/// What the kernel keeps for the maps, and what reading its types took, count against the agent's control group.
-#[test]
-fn the_agent_fits_into_the_memory_that_its_unit_grants() -> Result<()> {
-    let _alone = alone();
+/// Runs the agent with these arguments in a control group that has the memory which its unit grants. What it used and
+/// what is granted, in bytes.
+fn run_within_its_memory(arguments: &str) -> Result<(u64, u64)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let unit = fs::read_to_string(folder.join("../../deploy/systemd/procscope-agent.service"))?;
     let granted = unit
@@ -250,19 +249,46 @@ fn the_agent_fits_into_the_memory_that_its_unit_grants() -> Result<()> {
     .context("no control group for memory can be made here")?;
     fs::write(group.join(limit), granted.to_string())?;
     let output = run(&format!(
-        "echo $$ > {}/cgroup.procs && exec AGENT sample --interval 100ms --count 20",
+        "echo $$ > {}/cgroup.procs && exec timeout 60 AGENT {arguments}",
         group.display()
     ))?;
     let used = fs::read_to_string(group.join(peak))?.trim().parse::<u64>()?;
     fs::remove_dir(&group)?;
     ensure!(
         output.status.success(),
-        "{:?}: {}",
+        "{:?} with {} MiB: {}",
         output.status,
+        used >> 20,
         String::from_utf8_lossy(&output.stderr)
     );
+    Ok((used, granted))
+}
+
+/// What the kernel keeps for the maps, and what reading its types took, count against the agent's control group.
+#[test]
+fn the_agent_fits_into_the_memory_that_its_unit_grants() -> Result<()> {
+    let _alone = alone();
+    let (used, granted) = run_within_its_memory("sample --interval 100ms --count 20")?;
     report::figure(
         "memory of the agent's control group, maps and start included",
+        "the group's own peak",
+        &format!("{} MiB", used >> 20),
+        &format!("{} MiB, the limit in its unit", granted >> 20),
+    )
+}
+
+/// Every life of an interval is kept until its end, so an interval ends early when there are many. Its length alone
+/// would make this last for ten minutes.
+#[test]
+fn a_long_interval_full_of_short_lives_does_not_take_more() -> Result<()> {
+    let _alone = alone();
+    let mut storm = Program::start(env!("CARGO_BIN_EXE_procscope-tests-kernel"), "vfork-storm 60000")?;
+    let outcome = run_within_its_memory("sample --interval 60s --count 10");
+    ensure!(storm.is_running(), "the storm was over");
+    drop(storm);
+    let (used, granted) = outcome?;
+    report::figure(
+        "memory of the agent's control group in a storm of vfork, an interval of 60 s",
         "the group's own peak",
         &format!("{} MiB", used >> 20),
         &format!("{} MiB, the limit in its unit", granted >> 20),
