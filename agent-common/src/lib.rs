@@ -21,8 +21,8 @@ pub use process::{
 };
 pub use slots::{
     CONTROL_EPOCH, CONTROL_LEN, CONTROL_QUIET, CONTROL_WHOLE, CpuSlot, OVERFLOW_GROUPS, OVERFLOW_OTHER,
-    OverflowSlot, SLOT_SUMMED, SLOT_WALKED, THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WaitSlot, WalkMark,
-    thread_slot_index,
+    OverflowSlot, SLOT_SUMMED, SLOT_WALKED, THREAD_SLOTS, ThreadSlot, WAIT_BUCKETS, WALK_MARKS, WaitSlot,
+    WalkMark, thread_slot_index, walk_mark_index,
 };
 
 /// A type that crosses the kernel boundary as bytes.

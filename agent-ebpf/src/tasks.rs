@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use procscope_agent_common::{
     OPEN_FILES_SAME, OPEN_FILES_UNKNOWN, Present, ProcessKey, StillRecord, StillThreadRecord, TASK_HAS_MM,
-    TASK_KERNEL_THREAD, TASK_SUMMED, TASK_ZOMBIE, THREAD_SLOTS, TaskRecord, ThreadTotals, WALK_STILL,
-    WALK_STILL_THREAD, WALK_TASK, WalkMark, thread_slot_index,
+    TASK_KERNEL_THREAD, TASK_SUMMED, TASK_ZOMBIE, TaskRecord, ThreadTotals, WALK_MARKS, WALK_STILL,
+    WALK_STILL_THREAD, WALK_TASK, WalkMark, walk_mark_index,
 };
 
 use crate::{
@@ -27,10 +27,9 @@ use crate::{
 #[map]
 static RECORD: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
 
-/// What the last walk noted of each thread, by tid modulo size. Never full: of two threads with one mark the last to
-/// be found has it, and the other is told whole.
+/// What the last walk noted of each thread, by tid modulo size. Never full: two threads with one mark are told whole.
 #[map]
-static MARKS: Array<WalkMark> = Array::with_max_entries(THREAD_SLOTS, 0);
+static MARKS: Array<WalkMark> = Array::with_max_entries(WALK_MARKS, 0);
 
 /// `WalkMark::switches` of a thread that has a CPU or waits for one.
 const RUNS: u64 = u64::MAX;
@@ -67,7 +66,7 @@ pub(crate) fn on_task(ctx: *const IterContext) {
     let Some(record) = RECORD.get_ptr_mut(0) else {
         return;
     };
-    let Some(mark) = MARKS.get_ptr_mut(thread_slot_index(task.tid())) else {
+    let Some(mark) = MARKS.get_ptr_mut(walk_mark_index(task.tid())) else {
         return;
     };
     // SAFETY: one walk runs at a time, and this CPU runs nothing else of ours that writes here.
