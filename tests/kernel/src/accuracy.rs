@@ -61,11 +61,13 @@ fn run() -> Result<()> {
 /// Where the figures come from.
 fn heading() -> Result<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    // What follows the series is the builder's own.
+    let series: Vec<&str> = release.trim().split('.').take(2).collect();
     let cpus = std::thread::available_parallelism()?;
     let form = if is_long() { "long" } else { "short" };
     Ok(format!(
         "\nMeasured on Linux {}, {cpus} CPUs, in the {form} form.\n",
-        release.trim()
+        series.join(".")
     ))
 }
 
