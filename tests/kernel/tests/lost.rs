@@ -60,8 +60,9 @@ fn check_threads(hooks: Hooks) -> Result<()> {
         .map(|sample| sample.cpu_time_ns_delta)
         .sum();
     within("CPU time of the whole life", total, program.wait4()?.1, 10)?;
+    // In quiet mode the kernel may free them after the first drain, when there is room again.
     ensure!(
-        shown < total / 2,
+        hooks == Hooks::Quiet || shown < total / 2,
         "intervals show {shown} ns of {total} ns a second time"
     );
     // Ends that are told only when the kernel frees the task come late: when what is missing is not known, they are
