@@ -46,6 +46,7 @@ impl Queue {
             seq: self.next_seq,
             snapshot_crc32c: crc32c::crc32c(&bytes),
             snapshot: bytes,
+            backlog: false,
         };
         self.next_seq += 1;
         self.bytes += request.snapshot.len();
