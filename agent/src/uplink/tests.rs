@@ -1,0 +1,39 @@
+//! The way to the collector without one.
+
+use super::*;
+use crate::queue::{BYTES_MAX, LEN_MAX, Queue};
+
+#[test]
+fn a_wait_is_spread_but_bounded() {
+    for _try in 0..100 {
+        let wait = jitter(BACKOFF_MAX);
+        assert!(wait >= BACKOFF_MAX / 2 && wait <= BACKOFF_MAX);
+    }
+}
+
+#[test]
+fn a_gap_in_the_middle_of_a_stream_ends_it() {
+    let outbox = Outbox::new(Queue::new(2, BYTES_MAX, [1; 16], 1, false), None);
+    let mut source = Live {
+        outbox: &outbox,
+        overtaken: false,
+    };
+    let push = || outbox.push(&mut procscope_proto::v1::Snapshot::default());
+    push();
+    assert!(matches!(source.next(0), Next::Snapshot(first) if first.seq == 1));
+    for _snapshot in 0..5 {
+        push();
+    }
+    assert!(matches!(source.next(1), Next::Gap));
+    assert!(matches!(source.next(0), Next::Snapshot(first) if first.seq == 5));
+}
+
+#[test]
+fn without_a_spool_no_life_is_begun() {
+    let outbox = Outbox::new(Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, false), None);
+    for _snapshot in 0..500 {
+        outbox.push(&mut procscope_proto::v1::Snapshot::default());
+    }
+    assert!(!outbox.overtake(false));
+    assert_eq!(outbox.waiting(), 500);
+}
