@@ -214,8 +214,6 @@ fn drain_loop(
 ) -> Result<()> {
     let mut first = true;
     while observer.wait(stop) {
-    let mut first = true;
-    while observer.wait(stop) {
         push(observer, outbox, told)?;
         if std::mem::take(&mut first) {
             privileges::give_up(Some(observer));

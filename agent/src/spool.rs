@@ -51,8 +51,9 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 const SEGMENTS_MIN: u64 = 16;
 /// A file that is longer is none of ours: a full segment, and one more snapshot with the copy of its key.
 const FILE_BYTES_MAX: u64 = SEGMENT_BYTES + 2 * (17 << 20);
-/// Snapshots that may be waiting for the disk: then it is asked at once.
-const DIRTY_MAX: usize = 256;
+/// Snapshots that may be written and not synced, and their bytes: with more the disk is waited for at once.
+const DIRTY_LEN_MAX: usize = 256;
+const DIRTY_BYTES_MAX: usize = 8 << 20;
 /// The log is told of a disk that fails, and of segments that gave way, at most so often.
 const SAID_EVERY: Duration = Duration::from_mins(1);
 
@@ -231,7 +232,14 @@ impl<D: Disk> Spool<D> {
         current.bytes += len;
         current.dirty.push_back((Arc::clone(frozen), now));
         self.index.grow(current.number, len, frozen.request.seq, now);
-        let due = self.limits.sync == Sync::Each || current.dirty.len() > DIRTY_MAX;
+        let dirty_bytes: usize = current
+            .dirty
+            .iter()
+            .map(|(frozen, _)| frozen.request.snapshot.len())
+            .sum();
+        let due = self.limits.sync == Sync::Each
+            || current.dirty.len() > DIRTY_LEN_MAX
+            || dirty_bytes > DIRTY_BYTES_MAX;
         self.current = Some(current);
         if due && !self.rescuing {
             self.sync(now);
@@ -488,7 +496,7 @@ impl<D: Disk> Spool<D> {
     pub fn stats(&self) -> Stats {
         Stats {
             bytes: self.index.bytes(),
-            segments: self.index.len(),
+            segments: self.index.count(),
             backlog: self.index.snapshots_but(self.live.epoch),
             ..self.stats
         }

@@ -132,8 +132,8 @@ mod tests {
             let file: SpoolKeys = toml::from_str(file).unwrap();
             limits(&args, &file).map(|limits| limits.map(|l| (l.bytes_max, l.age_max.as_secs(), l.sync)))
         };
-        let five = Sync::After(Duration::from_secs(5));
-        assert_eq!(check("", None).unwrap(), Some((1 << 30, 172_800, five)));
+        let default = Sync::After(Duration::from_secs(5));
+        assert_eq!(check("", None).unwrap(), Some((1 << 30, 172_800, default)));
         assert_eq!(check("", Some(0)).unwrap(), None);
         let file = "max_bytes = \"64MiB\"\nmax_age = \"1h\"\nsync = \"each\"";
         assert_eq!(check(file, None).unwrap(), Some((64 << 20, 3_600, Sync::Each)));

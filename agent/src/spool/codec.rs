@@ -7,7 +7,7 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound};
 
 use super::record::RAW_MAX;
 
-/// Fast; higher levels gain little here (docs/benchmarks.md).
+/// What the library takes when it is not told.
 const LEVEL: i32 = 3;
 
 /// Windows of 1 KiB to 32 MiB: what a decoder takes without being asked is 128 MiB.

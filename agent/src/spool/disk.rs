@@ -115,16 +115,21 @@ impl Folder {
         // Read-only folders, and folders of a user whose rights were taken away, are found out now.
         let probe = path.join("probe");
         let probed = OpenOptions::new()
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .write(true)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
             .open(&probe)
             .and_then(|_probe| fs::remove_file(&probe));
         match probed {
-            // A full disk is no reason not to start.
-            Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(refuse(&error)),
+            // A full disk is no reason not to start, and a stranger of this name is left alone.
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                return Err(refuse(&error));
+            }
             _ => {}
         }
         Ok(Self {

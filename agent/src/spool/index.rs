@@ -219,7 +219,7 @@ impl Index {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         u64::try_from(self.segments.len()).unwrap_or(u64::MAX)
     }
 }

@@ -67,14 +67,14 @@ pub struct Framed {
 impl Framed {
     /// Bytes of the record.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn record_len(&self) -> usize {
         HEADER_LEN + self.payload_len
     }
 
     /// The payload, when `bytes`, which begin with the header, hold it undamaged.
     #[must_use]
     pub fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let payload = bytes.get(HEADER_LEN..self.len())?;
+        let payload = bytes.get(HEADER_LEN..self.record_len())?;
         let crc = crc32c::crc32c_append(crc32c::crc32c(bytes.get(..FIELDS_LEN)?), payload);
         (crc == self.whole_crc).then_some(payload)
     }
@@ -201,7 +201,7 @@ mod tests {
         assert!(write(&header(), b"payload", &mut bytes));
         let framed = frame(&bytes).unwrap();
         assert_eq!(framed.header, header());
-        assert_eq!(framed.len(), bytes.len());
+        assert_eq!(framed.record_len(), bytes.len());
         assert_eq!(framed.payload(&bytes), Some(b"payload".as_slice()));
         assert_eq!(framed.payload(&bytes[..bytes.len() - 1]), None);
     }

@@ -113,7 +113,7 @@ pub fn survey(bytes: &[u8], epoch: u64, durable: u64) -> Survey {
             loop {
                 let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
                 if let Some(framed) = record::frame(rest) {
-                    at += framed.len();
+                    at += framed.record_len();
                     return Some(framed.header);
                 }
                 at = next_magic(bytes, at);
@@ -232,18 +232,18 @@ impl Iterator for Reader {
             let header = framed.header;
             self.torn = false;
             self.seen = self.seen.max(header.ordinal);
-            self.work = self.work.saturating_sub(framed.len());
+            self.work = self.work.saturating_sub(framed.record_len());
             let Some(payload) = framed.payload(self.rest()).map(<[u8]>::to_vec) else {
                 // Another record may stand where its payload should: a disk that lied about a write has left bytes
                 // out. When too much of that was tried the header is believed.
                 self.at = if self.work > 0 {
                     next_magic(&self.bytes, self.at)
                 } else {
-                    self.bytes.len().min(self.at + framed.len())
+                    self.bytes.len().min(self.at + framed.record_len())
                 };
                 continue;
             };
-            self.at += framed.len();
+            self.at += framed.record_len();
             let known = header.seq <= self.read;
             if known {
                 self.passed = self.passed.max(header.ordinal);

@@ -14,16 +14,17 @@ use super::{
 };
 use crate::spool::keeper::{Answer, Desk};
 
-/// At 1 s intervals and acknowledgements of a second or less, more than fifty times what is measured.
+/// Acknowledgements take a second or less: at ten intervals a second this is more than twenty times what is measured,
+/// and it is no more than an eighth of what a collector lets wait.
 const WINDOW: Window = Window {
-    len: 64,
-    bytes: 4 << 20,
+    len: 256,
+    bytes: 8 << 20,
 };
 /// How often the spool is asked whether earlier lives have left something, when nothing was.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// One epoch of the backlog as a source.
-struct Epoch<'a> {
+/// What is left of an epoch, as a source.
+struct Left<'a> {
     desk: &'a Desk,
     epoch: u64,
     read: VecDeque<PushSnapshotsRequest>,
@@ -31,7 +32,7 @@ struct Epoch<'a> {
     over: bool,
 }
 
-impl Epoch<'_> {
+impl Left<'_> {
     fn take(&mut self, answer: Result<Answer, oneshot::error::RecvError>) {
         self.asked = None;
         match answer {
@@ -44,7 +45,7 @@ impl Epoch<'_> {
     }
 }
 
-impl Source for Epoch<'_> {
+impl Source for Left<'_> {
     fn next(&mut self, _sent: u64) -> Next {
         if let Some(request) = self.read.pop_front() {
             if self.read.is_empty() && self.asked.is_none() && !self.over {
@@ -89,7 +90,7 @@ pub(super) async fn run(way: Way, outbox: Arc<Outbox>) {
             tokio::time::sleep(BACKOFF_MIN).await;
             continue;
         }
-        let mut source = Epoch {
+        let mut source = Left {
             desk,
             epoch: batch.epoch,
             read: batch.requests.into(),

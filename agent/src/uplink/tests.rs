@@ -37,3 +37,26 @@ fn without_a_spool_no_life_is_begun() {
     assert!(!outbox.overtake(false));
     assert_eq!(outbox.waiting(), 500);
 }
+
+#[test]
+fn a_collector_that_takes_nothing_makes_no_life_of_each_try() {
+    let desk = std::sync::Arc::new(crate::spool::keeper::Desk::default());
+    let outbox = Outbox::new(Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, true), Some(desk));
+    let mut source = Live {
+        outbox: &outbox,
+        overtaken: false,
+    };
+    let push = || outbox.push(&mut procscope_proto::v1::Snapshot::default());
+    let mut lives = std::collections::BTreeSet::new();
+    for _try in 0..20 {
+        (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());
+        source.opened();
+        lives.insert(outbox.progress().0);
+    }
+    assert_eq!(lives.len(), 1, "a new life once, and then no more");
+    // Something is stored: the next outage may begin another.
+    source.stored_through(1);
+    (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());
+    source.opened();
+    assert!(!lives.contains(&outbox.progress().0));
+}

@@ -98,7 +98,7 @@ fn a_sync_that_fails_has_its_snapshots_written_once_more_elsewhere() {
     life.measure(6);
     disk.0.borrow_mut().broken = None;
     assert_eq!(
-        disk.0.borrow().files.len(),
+        disk.0.borrow().bytes.len(),
         2,
         "the suspect one is not written to any more"
     );
@@ -107,8 +107,8 @@ fn a_sync_that_fails_has_its_snapshots_written_once_more_elsewhere() {
     {
         let mut files = disk.0.borrow_mut();
         let synced = files.synced.clone();
-        files.files.retain(|name, _| synced.contains_key(name));
-        assert_eq!(files.files.len(), 1);
+        files.bytes.retain(|name, _| synced.contains_key(name));
+        assert_eq!(files.bytes.len(), 1);
     }
     let mut next = Life::begin(disk, LIMITS, 2, now);
     assert_eq!(next.deliver().first(), Some(&(1, 1)));
@@ -122,9 +122,9 @@ fn a_segment_that_has_vanished_in_the_middle_is_counted() {
     };
     let (disk, now) = (Memory::default(), Instant::now());
     Life::begin(disk.clone(), limits, 1, now).measure(300);
-    let names: Vec<String> = disk.0.borrow().files.keys().cloned().collect();
+    let names: Vec<String> = disk.0.borrow().bytes.keys().cloned().collect();
     assert!(names.len() > 3);
-    disk.0.borrow_mut().files.remove(&names[1]);
+    disk.0.borrow_mut().bytes.remove(&names[1]);
     let mut next = Life::begin(disk, limits, 2, now);
     let delivered = u64::try_from(next.deliver().len()).unwrap();
     assert!(delivered < 300);
@@ -141,13 +141,13 @@ fn a_segment_that_cannot_be_read_is_counted_and_the_rest_follows() {
         let (disk, now) = (Memory::default(), Instant::now());
         Life::begin(disk.clone(), limits, 1, now).measure(300);
         let mut next = Life::begin(disk.clone(), limits, 2, now);
-        let names: Vec<String> = disk.0.borrow().files.keys().cloned().collect();
+        let names: Vec<String> = disk.0.borrow().bytes.keys().cloned().collect();
         let victim = if vanishes_late {
             names.last().unwrap()
         } else {
             &names[1]
         };
-        disk.0.borrow_mut().files.remove(victim);
+        disk.0.borrow_mut().bytes.remove(victim);
         let delivered = u64::try_from(next.deliver().len()).unwrap();
         let lost = next.lost()[CORRUPT];
         // How much was in the last one nobody knows any more.
@@ -159,7 +159,7 @@ fn a_segment_that_cannot_be_read_is_counted_and_the_rest_follows() {
 fn a_tail_that_a_kill_has_torn_is_counted_once_however_often_it_is_read() {
     let (disk, now) = (Memory::default(), Instant::now());
     Life::begin(disk.clone(), LIMITS, 1, now).measure(30);
-    for bytes in disk.0.borrow_mut().files.values_mut() {
+    for bytes in disk.0.borrow_mut().bytes.values_mut() {
         bytes.truncate(bytes.len() - 5);
     }
     let mut next = Life::begin(disk, LIMITS, 2, now);
@@ -175,11 +175,11 @@ fn a_tail_that_a_kill_has_torn_is_counted_once_however_often_it_is_read() {
 fn a_life_of_which_nothing_can_be_read_is_counted_and_ends() {
     let (disk, now) = (Memory::default(), Instant::now());
     Life::begin(disk.clone(), LIMITS, 1, now).measure(30);
-    for bytes in disk.0.borrow_mut().files.values_mut() {
+    for bytes in disk.0.borrow_mut().bytes.values_mut() {
         bytes.fill(0);
     }
     let mut next = Life::begin(disk.clone(), LIMITS, 2, now);
     assert_eq!(next.deliver(), []);
     assert_eq!(next.lost(), BTreeMap::from([(CORRUPT, 1)]));
-    assert_eq!(disk.0.borrow().files.len(), 0);
+    assert_eq!(disk.0.borrow().bytes.len(), 0);
 }
