@@ -6,12 +6,8 @@ use super::{
 };
 use crate::queue::Frozen;
 
-/// Snapshots that lean on one key. Later ones have drifted away from it.
-const KEY_EVERY: u32 = 64;
-
-/// A delta longer than this part of its key asks for a new one, but not before so many snapshots.
-const DRIFT_PART: usize = 2;
-const KEY_LASTS: u32 = 16;
+/// Snapshots that lean on one key, at most.
+const FOLLOWERS_MAX: u32 = 256;
 
 /// A key that is longer is not written twice: a record beside gigabytes.
 const COPY_MAX: usize = 1 << 20;
@@ -26,9 +22,20 @@ pub struct Encoder {
 struct Key {
     seq: u64,
     raw: Vec<u8>,
-    len: usize,
+    /// What it cost.
+    cost: usize,
     followers: u32,
-    drifted: bool,
+    /// The shortest payload that leaned on it.
+    best: usize,
+    /// What the others were longer, all together: what a newer key would have spared.
+    excess: usize,
+}
+
+impl Key {
+    /// Snapshots have drifted so far away that staying has cost as much as a new key does.
+    fn is_worn(&self) -> bool {
+        self.followers >= FOLLOWERS_MAX || self.excess > self.cost
+    }
 }
 
 impl Encoder {
@@ -43,8 +50,7 @@ impl Encoder {
         if raw.len() > record::RAW_MAX {
             return false;
         }
-        let worn = |key: &Key| key.followers >= KEY_EVERY || (key.drifted && key.followers >= KEY_LASTS);
-        if self.key.as_ref().is_some_and(worn) {
+        if self.key.as_ref().is_some_and(Key::is_worn) {
             self.key = None;
         }
         let mut header = Header {
@@ -66,10 +72,12 @@ impl Encoder {
         if let Some(key) = &mut self.key {
             header.key_seq = key.seq;
             key.followers += 1;
-            key.drifted |= payload.len() > key.len / DRIFT_PART;
+            key.best = key.best.min(payload.len());
+            key.excess += payload.len() - key.best;
             return record::write(&header, &payload, out);
         }
         header.kind = Kind::Key;
+        let start = out.len();
         if !record::write(&header, &payload, out) {
             return false;
         }
@@ -83,9 +91,10 @@ impl Encoder {
         self.key = Some(Key {
             seq: request.seq,
             raw: raw.clone(),
-            len: payload.len(),
+            cost: out.len() - start,
             followers: 0,
-            drifted: false,
+            best: usize::MAX,
+            excess: 0,
         });
         true
     }

@@ -60,12 +60,44 @@ static SEGMENT: LazyLock<Segment> = LazyLock::new(|| {
 });
 
 #[test]
-fn what_was_written_is_read_and_leans_on_two_keys() {
+fn what_was_written_is_read() {
     let (snapshots, bytes, _) = &*SEGMENT;
     let (seqs, reader) = read(bytes.clone(), snapshots);
     assert_eq!(seqs, (1..=90).collect::<Vec<_>>());
     assert!(!reader.is_torn());
     assert_eq!(reader.seen(), 90);
+}
+
+#[test]
+fn a_key_is_renewed_once_staying_has_cost_as_much() {
+    let mut queue = Queue::new(usize::MAX, usize::MAX, [7; 16], EPOCH, false);
+    let mut encoder = Encoder::default();
+    let mut renewed = |hosts: &mut dyn Iterator<Item = String>| {
+        let (mut keys, mut bytes) = (0, Vec::new());
+        for host in hosts {
+            let frozen = queue.push(&Snapshot {
+                host,
+                ..Snapshot::default()
+            });
+            bytes.clear();
+            assert!(encoder.encode(&frozen, frozen.request.seq, 0, &mut bytes));
+            keys += u32::from(record::frame(&bytes).unwrap().header.kind == Kind::Key);
+        }
+        keys
+    };
+    let text = |number: u64| -> String {
+        let words = (number..number + 200).map(|word| word.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words
+            .map(|word| format!("{word:016x}"))
+            .collect::<Vec<_>>()
+            .concat()
+    };
+    assert_eq!(renewed(&mut (0..200).map(|_| text(0))), 1, "nothing changes");
+    let drifting = renewed(&mut (0..200).map(text));
+    assert!(
+        (5..60).contains(&drifting),
+        "{drifting} keys for what changes by half a percent each time"
+    );
 }
 
 #[test]
