@@ -10,10 +10,11 @@ fn queue(len_max: usize, bytes_max: usize, spooled: bool) -> Queue {
 }
 
 fn push(queue: &mut Queue, host: &str) -> Arc<Frozen> {
-    queue.push(&Snapshot {
+    let snapshot = Snapshot {
         host: host.to_owned(),
         ..Snapshot::default()
-    })
+    };
+    queue.push(&snapshot, &snapshot)
 }
 
 fn lost(queue: &mut Queue) -> u64 {
@@ -125,10 +126,11 @@ fn a_loss_is_lost_no_more_than_the_snapshot_that_states_it() {
         reason: reason.to_owned(),
         count: 5,
     };
-    queue.push(&Snapshot {
+    let snapshot = Snapshot {
         losses: vec![loss(QUEUE_FULL), loss("ring_full")],
         ..Snapshot::default()
-    });
+    };
+    queue.push(&snapshot, &snapshot);
     push(&mut queue, "a");
     assert_eq!(queue.take_losses(), BTreeMap::from([(QUEUE_FULL, 6)]));
 }

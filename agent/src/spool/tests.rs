@@ -162,7 +162,8 @@ impl<D: Disk> Life<D> {
         let mut refused = BTreeMap::new();
         for _second in 0..seconds {
             self.now += Duration::from_secs(1);
-            let frozen = self.queue.push(&snapshot(self.queue.len()));
+            let snapshot = snapshot(self.queue.len());
+            let frozen = self.queue.push(&snapshot, &snapshot);
             if let Err(reason) = self.spool.append(&frozen, self.now) {
                 *refused.entry(reason).or_default() += 1;
             }

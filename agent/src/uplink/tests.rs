@@ -1,7 +1,19 @@
 //! The way to the collector without one.
 
+use procscope_proto::v1::Snapshot;
+
 use super::*;
-use crate::queue::{BYTES_MAX, LEN_MAX, Queue};
+use crate::{
+    queue::{BYTES_MAX, LEN_MAX, Queue},
+    rows,
+};
+
+fn push(outbox: &Outbox) {
+    outbox.push(&mut rows::Frozen::new(
+        Snapshot::default(),
+        &rows::Rows::default(),
+    ));
+}
 
 #[test]
 fn a_wait_is_spread_but_bounded() {
@@ -18,7 +30,7 @@ fn a_gap_in_the_middle_of_a_stream_ends_it() {
         outbox: &outbox,
         overtaken: false,
     };
-    let push = || outbox.push(&mut procscope_proto::v1::Snapshot::default());
+    let push = || push(&outbox);
     push();
     assert!(matches!(source.next(0), Next::Snapshot(first) if first.seq == 1));
     for _snapshot in 0..5 {
@@ -32,7 +44,7 @@ fn a_gap_in_the_middle_of_a_stream_ends_it() {
 fn without_a_spool_no_life_is_begun() {
     let outbox = Outbox::new(Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, false), None);
     for _snapshot in 0..500 {
-        outbox.push(&mut procscope_proto::v1::Snapshot::default());
+        push(&outbox);
     }
     assert!(!outbox.overtake(false));
     assert_eq!(outbox.waiting(), 500);
@@ -46,7 +58,7 @@ fn a_collector_that_takes_nothing_makes_no_life_of_each_try() {
         outbox: &outbox,
         overtaken: false,
     };
-    let push = || outbox.push(&mut procscope_proto::v1::Snapshot::default());
+    let push = || push(&outbox);
     let mut lives = std::collections::BTreeSet::new();
     for _try in 0..20 {
         (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());

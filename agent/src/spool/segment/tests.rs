@@ -18,11 +18,12 @@ fn snapshots(count: u64) -> Vec<Arc<Frozen>> {
             let words =
                 (0..14_u64).map(|word| (word * word + number / 7).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let noise: Vec<String> = words.map(|word| format!("{word:x}")).collect();
-            queue.push(&Snapshot {
+            let snapshot = Snapshot {
                 host: noise.concat(),
                 interval_ns: number,
                 ..Snapshot::default()
-            })
+            };
+            queue.push(&snapshot, &snapshot)
         })
         .collect()
 }
@@ -75,10 +76,11 @@ fn a_key_is_renewed_once_staying_has_cost_as_much() {
     let mut renewed = |hosts: &mut dyn Iterator<Item = String>| {
         let (mut keys, mut bytes) = (0, Vec::new());
         for host in hosts {
-            let frozen = queue.push(&Snapshot {
+            let snapshot = Snapshot {
                 host,
                 ..Snapshot::default()
-            });
+            };
+            let frozen = queue.push(&snapshot, &snapshot);
             bytes.clear();
             assert!(encoder.encode(&frozen, frozen.request.seq, 0, &mut bytes));
             keys += u32::from(record::frame(&bytes).unwrap().header.kind == Kind::Key);
