@@ -13,6 +13,7 @@ pub mod index;
 pub mod keeper;
 pub mod record;
 pub mod segment;
+mod terms;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,6 +25,7 @@ use std::{
 use tracing::warn;
 
 pub use self::backlog::Batch;
+pub use self::terms::{CORRUPT, EVICTED, FULL, IO, Limits, SLOW, Stats, Sync, TOO_LONG};
 use self::{
     backlog::Position,
     disk::Disk,
@@ -31,19 +33,6 @@ use self::{
     segment::{Encoder, survey},
 };
 use crate::queue::Frozen;
-
-/// A segment was deleted to make room, or because of its age.
-pub const EVICTED: &str = "spool_evicted";
-/// A record could not be read any more.
-pub const CORRUPT: &str = "spool_corrupt";
-/// The disk had no room.
-pub const FULL: &str = "spool_full";
-/// The disk failed otherwise.
-pub const IO: &str = "spool_io";
-/// The disk took longer than snapshots may wait for it.
-pub const SLOW: &str = "spool_slow";
-/// A snapshot is longer than collectors take.
-pub const TOO_LONG: &str = "spool_too_long";
 
 /// A segment that is this long is full; smaller spools have smaller ones.
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -56,47 +45,6 @@ const DIRTY_LEN_MAX: usize = 256;
 const DIRTY_BYTES_MAX: usize = 8 << 20;
 /// The log is told of a disk that fails, and of segments that gave way, at most so often.
 const SAID_EVERY: Duration = Duration::from_mins(1);
-
-/// When what was written has to be on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sync {
-    /// Before anything else.
-    Each,
-    /// When the collector has not stored it after so long.
-    After(Duration),
-}
-
-/// What a spool may hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of all segments.
-    pub bytes_max: u64,
-    /// Age of a segment's last record.
-    pub age_max: Duration,
-    /// When it is synced.
-    pub sync: Sync,
-}
-
-/// What was asked of the disk; rises only.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Calls that wrote.
-    pub writes: u64,
-    /// Bytes that they wrote.
-    pub written_bytes: u64,
-    /// Calls that waited for the disk.
-    pub syncs: u64,
-    /// Calls that failed.
-    pub failures: u64,
-    /// Snapshots read back for the collector.
-    pub read: u64,
-    /// Length of all segments now.
-    pub bytes: u64,
-    /// Segments now.
-    pub segments: u64,
-    /// Snapshots of earlier lives that wait, as far as names tell.
-    pub backlog: u64,
-}
 
 /// The spool.
 #[derive(Debug)]
