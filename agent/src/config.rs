@@ -15,7 +15,11 @@ use crate::{
     names::escape,
     observer::{Hooks, Settings, SourceChoice},
     scrub::Cmdline,
+    spool::Limits,
 };
+
+mod spool;
+use spool::{SpoolArgs, SpoolKeys};
 
 /// Draining more often costs more than it tells.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -88,9 +92,12 @@ pub struct RunArgs {
     /// File with the token that the collector wants (mode 0600)
     #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// Folder that keeps the agent's identity [default: /var/lib/procscope-agent]
+    /// Folder that keeps the agent's identity and its spool [default: /var/lib/procscope-agent]
     #[arg(long, value_name = "DIR", env = "PROCSCOPE_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// The spool.
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// Address of a page with metrics for Prometheus, for instance 127.0.0.1:7402 [default: none]
     #[arg(long, value_name = "ADDRESS", env = "PROCSCOPE_AGENT_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
@@ -142,6 +149,8 @@ pub struct File {
     state_dir: Option<PathBuf>,
     metrics_listen: Option<SocketAddr>,
     insecure: Option<bool>,
+    #[serde(default)]
+    spool: SpoolKeys,
 }
 
 /// What `run` needs.
@@ -157,6 +166,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
+    /// What the spool in that folder may hold; `None`: there is none.
+    pub spool: Option<Limits>,
     /// End with the process that started this one.
     pub die_with_parent: bool,
 }
@@ -287,6 +298,7 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
             .clone()
             .or_else(|| file.state_dir.clone())
             .unwrap_or_else(|| PathBuf::from("/var/lib/procscope-agent")),
+        spool: spool::limits(&args.spool, &file.spool)?,
         die_with_parent: args.die_with_parent,
     })
 }

@@ -25,6 +25,7 @@ pub mod rows;
 pub mod sample;
 pub mod scrub;
 pub mod show;
+pub mod spool;
 pub mod state;
 pub mod uplink;
 
@@ -32,7 +33,7 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicBool},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use procscope_proto::v1;
@@ -45,6 +46,7 @@ use crate::{
     metrics::Metrics,
     observer::{ObserveError, Observer, Settings},
     queue::Queue,
+    spool::{Spool, disk::Folder, keeper, keeper::Desk},
     state::State,
     uplink::Outbox,
 };
@@ -60,6 +62,10 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
     let state = State::open(&config.state_dir)?;
     let metrics = Arc::new(Metrics::new(&config.settings.host));
     let page = config.metrics_listen.map(metrics::listen).transpose()?;
+    let spool = config
+        .spool
+        .map(|limits| open_spool(&state, limits))
+        .transpose()?;
     let mut observer = start(config.settings.clone())?;
     if !observer.hidden_processes().is_empty() {
         tracing::warn!(
@@ -67,9 +73,20 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
             "this kernel hides processes from its programs: they are sampled from /proc, and their rows say so"
         );
     }
-    let outbox = Arc::new(Outbox::new(Queue::new(queue::LEN_MAX, queue::BYTES_MAX)));
-    let agent_id = state.agent_id.into_bytes();
+    let desk = config.spool.map(|_limits| Arc::new(Desk::default()));
     let epoch = new_epoch();
+    let queue = Queue::new(
+        queue::LEN_MAX,
+        queue::BYTES_MAX,
+        state.agent_id.into_bytes(),
+        epoch,
+        desk.is_some(),
+    );
+    let outbox = Arc::new(Outbox::new(queue, desk.clone()));
+    let keeper = spool
+        .zip(desk.clone())
+        .map(|(spool, desk)| keeper::start(spool, desk, Arc::clone(&outbox)))
+        .transpose()?;
     info!(
         agent_id = %state.agent_id, epoch, host = config.settings.host,
         collector = %config.collector.uri(), interval_ms = config.settings.interval.as_millis(),
@@ -84,8 +101,8 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
             .name("drain".to_owned())
             .spawn(move || {
                 keep_the_turn();
-                let told = |snapshot: &v1::Snapshot| drain_metrics.note(snapshot);
-                let outcome = drain_loop(&mut observer, &outbox, agent_id, epoch, &stop, &told);
+                let told = |snapshot: &v1::Snapshot| drain_metrics.note(snapshot, &outbox.stats());
+                let outcome = drain_loop(&mut observer, &outbox, &stop, &told);
                 // The programs are detached before the rest of the agent says farewell.
                 drop(observer);
                 // The receiver is gone only when the agent is already ending.
@@ -115,21 +132,28 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
                 () = &mut uplink => {}
                 _ = drained => {}
             }
-            let all_stored = async {
-                while !outbox.with(|queue| queue.is_empty()) {
+            let safe = async {
+                while !outbox.is_safe() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
             tokio::select! {
                 () = &mut uplink => {}
-                () = all_stored => {}
+                () = safe => {}
                 () = tokio::time::sleep(FAREWELL) => {}
             }
         });
-    let left = outbox.with(|queue| queue.len());
+    if let (Some(keeper), Some(desk)) = (keeper, desk) {
+        desk.stop();
+        keeper
+            .join()
+            .map_err(|_panic| Failure::failed("the spool thread broke; this is a bug"))?;
+    }
+    let left = outbox.waiting();
     if left > 0 {
         tracing::warn!(
             snapshots = left,
+            spooled = config.spool.is_some(),
             "stopped before the collector had stored the last snapshots"
         );
     }
@@ -176,46 +200,32 @@ fn start(settings: Settings) -> Result<Observer> {
     })
 }
 
+fn open_spool(state: &State, limits: spool::Limits) -> Result<Spool<Folder>> {
+    let path = state.folder.join("spool");
+    Spool::open(Folder::open(&path)?, limits, Instant::now())
+        .map_err(|error| Failure::failed(format_args!("could not list {}: {error}", path.display())))
+}
+
 fn drain_loop(
     observer: &mut Observer,
     outbox: &Outbox,
-    agent_id: [u8; 16],
-    epoch: u64,
     stop: &AtomicBool,
     told: &dyn Fn(&v1::Snapshot),
 ) -> Result<()> {
     let mut first = true;
     while observer.wait(stop) {
-        push(observer, outbox, agent_id, epoch, told)?;
+        push(observer, outbox, told)?;
         if std::mem::take(&mut first) {
             privileges::give_up(Some(observer));
         }
     }
     // What was used since the last drain is told too.
-    push(observer, outbox, agent_id, epoch, told)
+    push(observer, outbox, told)
 }
 
-fn push(
-    observer: &mut Observer,
-    outbox: &Outbox,
-    agent_id: [u8; 16],
-    epoch: u64,
-    told: &dyn Fn(&v1::Snapshot),
-) -> Result<()> {
+fn push(observer: &mut Observer, outbox: &Outbox, told: &dyn Fn(&v1::Snapshot)) -> Result<()> {
     let mut snapshot = observer.freeze().map_err(|error| broken(&error))?;
-    outbox.with(|queue| {
-        let dropped = queue.take_dropped();
-        if dropped > 0 {
-            snapshot.head.losses.push(v1::Loss {
-                reason: "queue_full".to_owned(),
-                count: dropped,
-            });
-        }
-        if let Some(cost) = &mut snapshot.head.agent_cost {
-            cost.queue_len = u64::try_from(queue.len()).unwrap_or(u64::MAX);
-        }
-        queue.push(agent_id, epoch, &snapshot);
-    });
+    outbox.push(&mut snapshot);
     told(&snapshot.head);
     Ok(())
 }

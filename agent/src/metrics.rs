@@ -18,6 +18,8 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
+use crate::spool::Stats;
+
 /// Seconds that only rise.
 type Seconds = Counter<f64, AtomicU64>;
 
@@ -58,6 +60,12 @@ pub struct Metrics {
     drain: Gauge<f64, AtomicU64>,
     events: Counter,
     waiting: Gauge,
+    spool_bytes: Gauge,
+    spool_segments: Gauge,
+    spool_writes: Counter,
+    spool_written: Counter,
+    spool_syncs: Counter,
+    spool_failures: Counter,
     processes: Gauge,
     quiet: Gauge,
 }
@@ -83,10 +91,17 @@ impl Metrics {
             drain: Gauge::default(),
             events: Counter::default(),
             waiting: Gauge::default(),
+            spool_bytes: Gauge::default(),
+            spool_segments: Gauge::default(),
+            spool_writes: Counter::default(),
+            spool_written: Counter::default(),
+            spool_syncs: Counter::default(),
+            spool_failures: Counter::default(),
             processes: Gauge::default(),
             quiet: Gauge::default(),
         };
         metrics.register(host);
+        metrics.register_spool();
         metrics
     }
 
@@ -191,8 +206,57 @@ impl Metrics {
         );
     }
 
-    /// Adds an interval.
-    pub fn note(&self, snapshot: &v1::Snapshot) {
+    fn register_spool(&mut self) {
+        let r = &mut self.registry;
+        r.register_with_unit(
+            "spool",
+            "Length of all segments in the spool",
+            Unit::Bytes,
+            self.spool_bytes.clone(),
+        );
+        r.register(
+            "spool_segments",
+            "Segments in the spool",
+            self.spool_segments.clone(),
+        );
+        r.register(
+            "spool_writes",
+            "Calls that wrote to the spool",
+            self.spool_writes.clone(),
+        );
+        r.register_with_unit(
+            "spool_written",
+            "Bytes that they wrote",
+            Unit::Bytes,
+            self.spool_written.clone(),
+        );
+        r.register(
+            "spool_syncs",
+            "Calls that waited for the disk of the spool",
+            self.spool_syncs.clone(),
+        );
+        r.register(
+            "spool_failures",
+            "Calls that the disk of the spool failed",
+            self.spool_failures.clone(),
+        );
+    }
+
+    fn note_spool(&self, spool: &Stats) {
+        let gauge = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+        // Only the drain thread notes, so what was there stays there between the two calls.
+        let rise = |counter: &Counter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        self.spool_bytes.set(gauge(spool.bytes));
+        self.spool_segments.set(gauge(spool.segments));
+        rise(&self.spool_writes, spool.writes);
+        rise(&self.spool_written, spool.written_bytes);
+        rise(&self.spool_syncs, spool.syncs);
+        rise(&self.spool_failures, spool.failures);
+    }
+
+    /// Adds an interval, and what the spool has done by its end.
+    pub fn note(&self, snapshot: &v1::Snapshot, spool: &Stats) {
+        self.note_spool(spool);
         self.intervals.inc();
         let audit = snapshot.audit.unwrap_or_default();
         self.wall.inc_by(seconds(audit.wall_ns));
@@ -328,8 +392,12 @@ mod tests {
             }),
             ..v1::Snapshot::default()
         };
-        metrics.note(&snapshot);
-        metrics.note(&snapshot);
+        let spool = Stats {
+            syncs: 12,
+            ..Stats::default()
+        };
+        metrics.note(&snapshot, &spool);
+        metrics.note(&snapshot, &spool);
         let text = metrics.text().unwrap();
         for line in [
             "procscope_agent_host_cpu_seconds_total{mode=\"process\"} 1.0",
@@ -338,6 +406,7 @@ mod tests {
             "procscope_agent_lost_total{reason=\"ring_full\"} 6",
             "procscope_agent_program_runs_total{program=\"sched_switch\"} 20",
             "procscope_agent_kernel_share_ratio 0.0012",
+            "procscope_agent_spool_syncs_total 12",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

@@ -1,10 +1,11 @@
-//! The state folder: the agent's identity, and a lock so that no two agents claim it. The spool will live here.
+//! The state folder: the agent's identity, and a lock so that no two agents claim it. The spool has a folder
+//! of its own in it.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use procscope_startup::{Failure, Result};
@@ -17,6 +18,8 @@ const AGENT_ID_FILE: &str = "agent_id";
 pub struct State {
     /// Who this agent is, also after a restart.
     pub agent_id: uuid::Uuid,
+    /// Where it is.
+    pub folder: PathBuf,
     _lock: File,
 }
 
@@ -59,6 +62,7 @@ impl State {
             agent_id(&folder.join(AGENT_ID_FILE)).map_err(|error| fail("keep the agent's id", &error))?;
         Ok(Self {
             agent_id,
+            folder: folder.to_path_buf(),
             _lock: lock,
         })
     }

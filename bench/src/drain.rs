@@ -157,7 +157,7 @@ fn measure(kernel: &Kernel, real: usize, made_up: usize) -> Result<Column> {
     let settings = config::settings(&MeasureArgs::default(), &File::default())
         .map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let mut observer = Observer::start(settings)?;
-    let mut queue = Queue::new(LEN_MAX, BYTES_MAX);
+    let mut queue = Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, false);
     let mut processes = 0;
     let snapshot = timed(|| {
         processes = observer.freeze()?.head.host_info.map_or(0, |info| info.processes);
@@ -165,7 +165,7 @@ fn measure(kernel: &Kernel, real: usize, made_up: usize) -> Result<Column> {
     })?;
     let last = observer.freeze()?;
     let frozen = timed(|| {
-        queue.push([1; 16], 1, &last);
+        queue.push(&last.head, &last);
         Ok(())
     })?;
     drop(last);

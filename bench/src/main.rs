@@ -12,6 +12,7 @@ mod loads;
 mod programs;
 mod report;
 mod sink;
+mod spool;
 mod tasks;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Drain,
     /// The agent beside pidstat and atop, with 100, 1,000 and 4,000 processes
     Agent,
+    /// What an outage costs the disk, with 200 processes
+    Spool,
     /// The other end of a pipe
     #[command(name = loads::ECHO, hide = true)]
     Echo,
@@ -64,6 +67,7 @@ fn start(command: &Command) -> Result<Verdict> {
         Command::Kernel => kernel::run(),
         Command::Drain => drain::run(),
         Command::Agent => agent::run(),
+        Command::Spool => spool::run(),
         Command::Tasks {
             processes,
             threads,

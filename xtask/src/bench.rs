@@ -27,6 +27,8 @@ enum Name {
     Drain,
     /// The agent beside pidstat and atop, with 100, 1,000 and 4,000 processes
     Agent,
+    /// What an outage costs the disk, with 200 processes
+    Spool,
 }
 
 /// What the agent is measured beside: programs, and the Debian packages that bring them.

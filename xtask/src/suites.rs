@@ -51,8 +51,7 @@ impl Name {
         match self {
             Self::Guests => 3,
             Self::Unit | Self::Deploy => 4,
-            Self::E2e => 6,
-            Self::Lint | Self::Kernel => 8,
+            Self::Lint | Self::Kernel | Self::E2e => 8,
         }
     }
 

@@ -36,13 +36,23 @@ pub struct Agents {
 
 #[derive(Debug, Default)]
 struct Inner {
-    live: HashMap<Uuid, Live>,
+    /// The streams of each agent: of the epoch that lives, and of one that has ended.
+    streams: HashMap<(Uuid, Role), Open>,
     epochs: HashMap<AgentEpoch, Epoch>,
     sessions_total: u64,
 }
 
+/// What a stream brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The epoch that lives.
+    Live,
+    /// What is left of an epoch that has ended.
+    Backlog,
+}
+
 #[derive(Debug)]
-struct Live {
+struct Open {
     session: u64,
     epoch: u64,
     replaced: Arc<Notify>,
@@ -64,6 +74,7 @@ struct Epoch {
 pub struct Session {
     agents: Arc<Agents>,
     agent: AgentEpoch,
+    role: Role,
     number: u64,
     /// Rings when a newer stream of the same epoch takes over.
     pub replaced: Arc<Notify>,
@@ -77,27 +88,39 @@ impl Agents {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a stream in. A stream of the same epoch takes the place of the old one, which is told.
+    /// Lets a stream in. A stream of the same epoch takes the place of the old one, which is told; so does one
+    /// backlog that of another. An epoch that becomes a backlog lives no more.
     ///
     /// # Errors
-    /// When another epoch of the agent is connected, or too many agents are.
-    pub fn open(self: &Arc<Self>, agent: AgentEpoch) -> Result<Session, Turned> {
+    /// When another epoch of the agent lives, or too many agents are connected.
+    pub fn open(self: &Arc<Self>, agent: AgentEpoch, role: Role) -> Result<Session, Turned> {
         let mut inner = self.lock();
-        match inner.live.get(&agent.agent_id) {
-            Some(live) if live.epoch != agent.epoch => return Err(Turned::Twice(agent.agent_id)),
-            Some(live) => live.replaced.notify_one(),
-            None if inner.live.len() >= STREAMS_MAX => return Err(Turned::Full),
+        match inner.streams.get(&(agent.agent_id, role)) {
+            Some(open) if role == Role::Live && open.epoch != agent.epoch => {
+                return Err(Turned::Twice(agent.agent_id));
+            }
+            Some(open) => open.replaced.notify_one(),
+            None if inner.streams.len() >= STREAMS_MAX => return Err(Turned::Full),
             None => {}
+        }
+        for other in [Role::Live, Role::Backlog] {
+            let other = (agent.agent_id, other);
+            if let Some(open) = inner.streams.get(&other)
+                && open.epoch == agent.epoch
+            {
+                open.replaced.notify_one();
+                inner.streams.remove(&other);
+            }
         }
         inner.sessions_total += 1;
         let number = inner.sessions_total;
         let replaced = Arc::new(Notify::new());
-        let live = Live {
+        let open = Open {
             session: number,
             epoch: agent.epoch,
             replaced: Arc::clone(&replaced),
         };
-        inner.live.insert(agent.agent_id, live);
+        let former = inner.streams.insert((agent.agent_id, role), open);
         let epoch = inner.epochs.entry(agent).or_insert_with(|| Epoch {
             admitted: 0,
             in_flight: BTreeSet::new(),
@@ -105,9 +128,16 @@ impl Agents {
             durable: watch::Sender::new(0),
         });
         let durable = epoch.durable.subscribe();
+        if let Some(former) = former {
+            inner.forget_if_idle(AgentEpoch {
+                epoch: former.epoch,
+                ..agent
+            });
+        }
         Ok(Session {
             agents: Arc::clone(self),
             agent,
+            role,
             number,
             replaced,
             durable,
@@ -117,7 +147,7 @@ impl Agents {
     /// Streams that are open.
     #[must_use]
     pub fn connected(&self) -> usize {
-        self.lock().live.len()
+        self.lock().streams.len()
     }
 
     /// Notes that a snapshot is stored in all tables.
@@ -155,11 +185,11 @@ impl Inner {
     /// An epoch without a stream and without anything on the way is in the store alone; it is read from there when
     /// the agent comes back.
     fn forget_if_idle(&mut self, agent: AgentEpoch) {
-        let live = self
-            .live
-            .get(&agent.agent_id)
-            .is_some_and(|live| live.epoch == agent.epoch);
-        if !live
+        let connected = [Role::Live, Role::Backlog].into_iter().any(|role| {
+            let open = self.streams.get(&(agent.agent_id, role));
+            open.is_some_and(|open| open.epoch == agent.epoch)
+        });
+        if !connected
             && self
                 .epochs
                 .get(&agent)
@@ -195,12 +225,13 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let mut inner = self.agents.lock();
+        let stream = (self.agent.agent_id, self.role);
         if inner
-            .live
-            .get(&self.agent.agent_id)
-            .is_some_and(|live| live.session == self.number)
+            .streams
+            .get(&stream)
+            .is_some_and(|open| open.session == self.number)
         {
-            inner.live.remove(&self.agent.agent_id);
+            inner.streams.remove(&stream);
         }
         inner.forget_if_idle(self.agent);
     }
@@ -220,7 +251,7 @@ mod tests {
     #[test]
     fn durable_waits_for_what_is_in_flight_before_it() {
         let agents = Arc::new(Agents::default());
-        let session = agents.open(agent(1)).unwrap();
+        let session = agents.open(agent(1), Role::Live).unwrap();
         for seq in 1..=4 {
             assert!(session.admit(seq));
         }
@@ -233,9 +264,9 @@ mod tests {
     #[test]
     fn what_went_to_the_writer_does_not_go_twice() {
         let agents = Arc::new(Agents::default());
-        let first = agents.open(agent(1)).unwrap();
+        let first = agents.open(agent(1), Role::Live).unwrap();
         assert!(first.admit(1) && first.admit(2));
-        let second = agents.open(agent(1)).unwrap();
+        let second = agents.open(agent(1), Role::Live).unwrap();
         drop(first);
         assert!(!second.admit(1) && !second.admit(2) && second.admit(3));
     }
@@ -243,33 +274,55 @@ mod tests {
     #[test]
     fn another_epoch_is_turned_away_while_the_first_is_connected() {
         let agents = Arc::new(Agents::default());
-        let first = agents.open(agent(1)).unwrap();
+        let first = agents.open(agent(1), Role::Live).unwrap();
         assert_eq!(
-            agents.open(agent(2)).unwrap_err(),
+            agents.open(agent(2), Role::Live).unwrap_err(),
             Turned::Twice(Uuid::from_u128(7))
         );
         drop(first);
-        assert!(agents.open(agent(2)).is_ok());
+        assert!(agents.open(agent(2), Role::Live).is_ok());
     }
 
     #[test]
     fn the_same_epoch_takes_over_and_stays_when_the_old_stream_leaves() {
         let agents = Arc::new(Agents::default());
-        let first = agents.open(agent(1)).unwrap();
-        let _second = agents.open(agent(1)).unwrap();
+        let first = agents.open(agent(1), Role::Live).unwrap();
+        let _second = agents.open(agent(1), Role::Live).unwrap();
         drop(first);
         assert_eq!(agents.connected(), 1);
-        assert!(agents.open(agent(2)).is_err());
+        assert!(agents.open(agent(2), Role::Live).is_err());
     }
 
     #[test]
     fn nothing_is_remembered_of_who_left_and_is_stored() {
         let agents = Arc::new(Agents::default());
-        let session = agents.open(agent(1)).unwrap();
+        let session = agents.open(agent(1), Role::Live).unwrap();
         assert!(session.admit(1));
         drop(session);
         assert_eq!(agents.durable(agent(1)), Some(0), "still on the way");
         agents.stored(agent(1), 1);
         assert_eq!(agents.durable(agent(1)), None);
+    }
+
+    #[test]
+    fn what_is_left_of_an_epoch_may_come_beside_the_one_that_lives() {
+        let agents = Arc::new(Agents::default());
+        let stale = agents.open(agent(1), Role::Live).unwrap();
+        assert!(stale.admit(1));
+        // The agent knows that epoch 1 has ended, whatever this side still takes for connected.
+        let backlog = agents.open(agent(1), Role::Backlog).unwrap();
+        let live = agents.open(agent(2), Role::Live).unwrap();
+        assert!(live.admit(1));
+        assert!(!backlog.admit(1) && backlog.admit(7), "one ledger for an epoch");
+        drop(stale);
+        assert_eq!(agents.connected(), 2);
+        assert_eq!(
+            agents.open(agent(3), Role::Live).unwrap_err(),
+            Turned::Twice(Uuid::from_u128(7))
+        );
+        let next = agents.open(agent(3), Role::Backlog).unwrap();
+        drop(backlog);
+        assert!(next.admit(1));
+        assert_eq!(agents.connected(), 2);
     }
 }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-pub use agents::{Agents, Session, Turned};
+pub use agents::{Agents, Role, Session, Turned};
 
 use crate::{
     api,
@@ -212,6 +212,7 @@ struct Stream {
 /// Who a stream is from and where it stands.
 struct Known {
     agent: AgentEpoch,
+    role: Role,
     session: Session,
     ledger: Ledger,
     next_seq: u64,
@@ -295,21 +296,27 @@ impl Stream {
             api::invalid_argument(&refusal.field, &refusal.reason)
         };
         let (agent, seq) = decode::identity(&request).map_err(refuse)?;
+        let role = if request.backlog {
+            Role::Backlog
+        } else {
+            Role::Live
+        };
         if known.is_none() {
-            *known = Some(self.introduce(agent, seq).await?);
+            *known = Some(self.introduce(agent, role, seq).await?);
         }
         let Some(known) = known else { return Ok(()) };
-        if known.agent != agent {
+        if (known.agent, known.role) != (agent, role) {
             shared.stats.refused("invalid");
             return Err(api::invalid_argument(
                 "epoch",
-                "agent_id and epoch must not change within a stream",
+                "agent_id, epoch and backlog must not change within a stream",
             ));
         }
-        if known.next_seq != seq {
+        // What its agent has lost of an epoch that has ended never comes.
+        if seq < known.next_seq || (seq > known.next_seq && role == Role::Live) {
             shared.stats.refused("invalid");
             let reason = format!(
-                "is {seq} after {}: numbers follow each other without gaps",
+                "is {seq} after {}: numbers rise, and in an epoch that lives without gaps",
                 known.next_seq - 1
             );
             return Err(api::invalid_argument("seq", &reason));
@@ -350,9 +357,9 @@ impl Stream {
     }
 
     /// Lets an agent in and reads what the store has of it.
-    async fn introduce(&self, agent: AgentEpoch, first_seq: u64) -> Result<Known, Status> {
+    async fn introduce(&self, agent: AgentEpoch, role: Role, first_seq: u64) -> Result<Known, Status> {
         let shared = &self.shared;
-        let session = shared.agents.open(agent).map_err(|turned| {
+        let session = shared.agents.open(agent, role).map_err(|turned| {
             shared.stats.refused("stream");
             warn!(%agent, %turned, "stream refused");
             match turned {
@@ -369,9 +376,10 @@ impl Stream {
             })?,
             Err(_closed) => return Err(Status::unavailable("the collector is stopping")),
         };
-        info!(%agent, first_seq, "agent connected");
+        info!(%agent, ?role, first_seq, "agent connected");
         Ok(Known {
             agent,
+            role,
             session,
             ledger,
             next_seq: first_seq,

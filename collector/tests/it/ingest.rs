@@ -142,6 +142,53 @@ async fn two_live_agents_with_one_id_are_refused_and_the_same_epoch_takes_over()
 }
 
 #[tokio::test]
+async fn a_backlog_comes_beside_the_epoch_that_lives_and_may_have_gaps() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let (mut old, time_ms) = (Agent::new(1), now_ms());
+    let mut live = Agent {
+        epoch: 5,
+        ..old.clone()
+    };
+    let backlog: Vec<_> = [0, 0, 0, 2, 0]
+        .into_iter()
+        .zip(0..)
+        .map(|(lost, second)| {
+            old.seq += lost;
+            v1::PushSnapshotsRequest {
+                backlog: true,
+                ..old.freeze(&snapshot("h", time_ms + second * 1_000, vec![]))
+            }
+        })
+        .collect();
+    let newest = live.freeze(&snapshot("h", time_ms + 9_000, vec![]));
+    let mut open = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    open.send(std::slice::from_ref(&newest)).await;
+    open.durable(1).await.unwrap();
+
+    push(&collector, &backlog[..2]).await.unwrap();
+    push(&collector, &backlog).await.unwrap();
+    let newer = live.freeze(&snapshot("h", time_ms + 10_000, vec![]));
+    open.send(std::slice::from_ref(&newer)).await;
+    open.durable(2).await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 7);
+    assert_eq!(
+        engine
+            .text("SELECT arraySort(groupArray(seq)) FROM host_samples WHERE epoch = 1001")
+            .await,
+        "[1,2,3,6,7]"
+    );
+
+    let gap = [live.freeze(&snapshot("h", time_ms, vec![])), newest];
+    drop(open);
+    assert_eq!(
+        refused(&collector, Some(TOKEN), &gap).await.code(),
+        Code::InvalidArgument
+    );
+    collector.stop().await;
+}
+
+#[tokio::test]
 async fn a_replayed_snapshot_is_stored_once_on_a_new_stream_and_after_a_restart() {
     let engine = Engine::start();
     let mut collector = Collector::start(&engine).await;

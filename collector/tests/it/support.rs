@@ -346,6 +346,7 @@ impl Agent {
             seq,
             snapshot_crc32c: crc32c::crc32c(&snapshot),
             snapshot,
+            backlog: false,
         }
     }
 }

@@ -145,6 +145,7 @@ pub struct Stack {
     engine_port: u16,
     grpc_port: u16,
     http_port: u16,
+    metrics_port: u16,
     password: String,
     /// The agent.
     pub agent: Option<Part>,
@@ -176,6 +177,7 @@ impl Stack {
             engine_port: free_port()?,
             grpc_port: free_port()?,
             http_port: free_port()?,
+            metrics_port: free_port()?,
             password,
             agent: None,
             collector: None,
@@ -265,7 +267,15 @@ impl Stack {
     /// # Errors
     /// When it cannot be started.
     pub fn start_agent(&mut self) -> Result<()> {
-        let arguments = [
+        self.start_agent_with(&[])
+    }
+
+    /// Starts the agent with further options.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_agent_with(&mut self, options: &[&str]) -> Result<()> {
+        let mut arguments = vec![
             "run".to_owned(),
             "--collector".to_owned(),
             self.server(),
@@ -273,8 +283,11 @@ impl Stack {
             self.path("token"),
             "--state-dir".to_owned(),
             self.path("agent"),
+            "--metrics-listen".to_owned(),
+            format!("127.0.0.1:{}", self.metrics_port),
             "--die-with-parent".to_owned(),
         ];
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
         self.agent = Some(Part::start(
             "procscope-agent",
             &arguments,
@@ -293,6 +306,16 @@ impl Stack {
     #[must_use]
     pub fn http(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// A figure of the agent's own page; 0 while there is no page.
+    #[must_use]
+    pub fn agent_figure(&self, name: &str) -> u64 {
+        let page = curl(&[&format!("http://127.0.0.1:{}/metrics", self.metrics_port)]).unwrap_or_default();
+        let mut figures = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        figures.next().unwrap_or(0)
     }
 
     /// Runs `procscope` with arguments divided by blanks.

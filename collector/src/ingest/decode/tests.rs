@@ -32,6 +32,7 @@ fn framed(snapshot: Vec<u8>) -> v1::PushSnapshotsRequest {
         seq: 1,
         snapshot_crc32c: crc32c::crc32c(&snapshot),
         snapshot,
+        backlog: false,
     }
 }
 

@@ -1,0 +1,74 @@
+//! The way to the collector without one.
+
+use procscope_proto::v1::Snapshot;
+
+use super::*;
+use crate::{
+    queue::{BYTES_MAX, LEN_MAX, Queue},
+    rows,
+};
+
+fn push(outbox: &Outbox) {
+    outbox.push(&mut rows::Frozen::new(
+        Snapshot::default(),
+        &rows::Rows::default(),
+    ));
+}
+
+#[test]
+fn a_wait_is_spread_but_bounded() {
+    for _try in 0..100 {
+        let wait = jitter(BACKOFF_MAX);
+        assert!(wait >= BACKOFF_MAX / 2 && wait <= BACKOFF_MAX);
+    }
+}
+
+#[test]
+fn a_gap_in_the_middle_of_a_stream_ends_it() {
+    let outbox = Outbox::new(Queue::new(2, BYTES_MAX, [1; 16], 1, false), None);
+    let mut source = Live {
+        outbox: &outbox,
+        overtaken: false,
+    };
+    let push = || push(&outbox);
+    push();
+    assert!(matches!(source.next(0), Next::Snapshot(first) if first.seq == 1));
+    for _snapshot in 0..5 {
+        push();
+    }
+    assert!(matches!(source.next(1), Next::Gap));
+    assert!(matches!(source.next(0), Next::Snapshot(first) if first.seq == 5));
+}
+
+#[test]
+fn without_a_spool_no_life_is_begun() {
+    let outbox = Outbox::new(Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, false), None);
+    for _snapshot in 0..500 {
+        push(&outbox);
+    }
+    assert!(!outbox.overtake(false));
+    assert_eq!(outbox.waiting(), 500);
+}
+
+#[test]
+fn a_collector_that_takes_nothing_makes_no_life_of_each_try() {
+    let desk = std::sync::Arc::new(crate::spool::keeper::Desk::default());
+    let outbox = Outbox::new(Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 1, true), Some(desk));
+    let mut source = Live {
+        outbox: &outbox,
+        overtaken: false,
+    };
+    let push = || push(&outbox);
+    let mut lives = std::collections::BTreeSet::new();
+    for _try in 0..20 {
+        (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());
+        source.opened();
+        lives.insert(outbox.progress().0);
+    }
+    assert_eq!(lives.len(), 1, "a new life once, and then no more");
+    // Something is stored: the next outage may begin another.
+    source.stored_through(1);
+    (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());
+    source.opened();
+    assert!(!lives.contains(&outbox.progress().0));
+}
