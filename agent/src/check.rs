@@ -225,8 +225,9 @@ fn programs() -> [Line; 2] {
         },
         remedy: "see the lines above",
     };
+    let known = hidden.is_some();
     let hidden = Line {
-        ok: hidden.as_ref().is_none_or(Vec::is_empty),
+        ok: hidden.as_ref().is_some_and(Vec::is_empty),
         required: false,
         what: "processes hidden from programs",
         found: match hidden {
@@ -234,7 +235,11 @@ fn programs() -> [Line; 2] {
             Some(hidden) if hidden.is_empty() => "none".to_owned(),
             Some(hidden) => format!("{hidden:?}"),
         },
-        remedy: "a sandbox's own, perhaps: they are sampled from /proc, and their rows say so",
+        remedy: if known {
+            "a sandbox's own, perhaps: they are sampled from /proc, and their rows say so"
+        } else {
+            "only the programs above can find them"
+        },
     };
     [programs, hidden]
 }

@@ -76,7 +76,12 @@ pub struct MeasureArgs {
     #[arg(long, env = "PROCSCOPE_AGENT_RUNQUEUE_HISTOGRAM")]
     pub runqueue_histogram: bool,
     /// Percent of the machine that they may cost with `--hooks auto` [default: 0.5]
-    #[arg(long, value_name = "PERCENT", env = "PROCSCOPE_AGENT_KERNEL_BUDGET")]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "PROCSCOPE_AGENT_KERNEL_BUDGET",
+        allow_negative_numbers = true
+    )]
     pub kernel_budget: Option<f64>,
 }
 
@@ -337,6 +342,28 @@ mod tests {
             assert_eq!(failure.code(), 2);
             assert!(
                 failure.to_string().contains("100ms") && failure.to_string().contains("1m"),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_budget_out_of_range_is_refused_with_the_range() {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: MeasureArgs,
+        }
+        let check = |percent: &str| {
+            let run: Run = clap::Parser::try_parse_from(["run", "--kernel-budget", percent]).unwrap();
+            settings(&run.args, &File::default())
+        };
+        assert_eq!(check("0.01").unwrap().kernel_budget_ppm, 100);
+        assert_eq!(check("100").unwrap().kernel_budget_ppm, 1_000_000);
+        for percent in ["-1", "-0.5", "0", "101", "nan"] {
+            let failure = check(percent).unwrap_err();
+            assert!(
+                failure.code() == 2 && failure.to_string().contains("from 0.01 to 100 percent"),
                 "{failure}"
             );
         }

@@ -62,8 +62,12 @@ pub fn command_line(arguments: &[u8], mode: Cmdline) -> String {
             let mut shown = Vec::new();
             let mut next = Next::Ordinary;
             for (n, argument) in arguments.enumerate() {
+                if n == 0 {
+                    shown.push(argument);
+                    continue;
+                }
+                let argument = hide_keys(&argument);
                 let scrubbed = match std::mem::take(&mut next) {
-                    _ if n == 0 => argument,
                     Next::Secret if !argument.starts_with("--") => HIDDEN.to_owned(),
                     Next::UserAndSecret if argument.contains(':') => {
                         let user = argument.split(':').next().unwrap_or_default();
@@ -167,27 +171,74 @@ fn scrub_word(word: &str) -> String {
     if let Some((user, _secret)) = word.strip_prefix("-u").and_then(|rest| rest.split_once(':')) {
         return format!("-u{user}:{HIDDEN}");
     }
-    let value_start = word.find('=').map_or(0, |equals| equals + 1);
-    if KEY_PREFIXES
-        .iter()
-        .any(|prefix| word[value_start..].starts_with(prefix))
-    {
-        return format!("{}{HIDDEN}", &word[..value_start]);
-    }
     hide_blobs(word)
 }
 
-/// How well-known services begin their keys.
-const KEY_PREFIXES: [&str; 8] = [
-    "eyJ",
-    "AKIA",
-    "ghp_",
-    "gho_",
-    "github_pat_",
-    "glpat-",
-    "xoxb-",
-    "xoxp-",
+/// How well-known services begin their keys, and how many letters and digits follow at least: some begin like a word.
+const KEYS: [(&str, usize); 23] = [
+    ("eyJ", 0),
+    ("AKIA", 0),
+    ("ASIA", 16),
+    ("ghp_", 0),
+    ("gho_", 0),
+    ("ghu_", 0),
+    ("ghs_", 0),
+    ("ghr_", 0),
+    ("github_pat_", 0),
+    ("glpat-", 0),
+    ("xoxa-", 0),
+    ("xoxb-", 0),
+    ("xoxp-", 0),
+    ("xoxr-", 0),
+    ("xoxs-", 0),
+    ("sk-live-", 0),
+    ("sk_live_", 0),
+    ("sk-test-", 0),
+    ("sk_test_", 0),
+    ("rk_live_", 0),
+    ("rk_test_", 0),
+    ("sk-proj-", 0),
+    ("sk-ant-", 0),
 ];
+
+/// What no key has in it, beside `DIVIDERS`.
+const KEY_ENDS: &str = "@\"'`()[]{}<>|\\";
+
+/// Keys of well-known services, wherever in an argument a word begins like one.
+fn hide_keys(argument: &str) -> String {
+    let mut shown = String::with_capacity(argument.len());
+    let mut rest = argument;
+    while let Some(start) = key_start(rest) {
+        shown.push_str(&rest[..start]);
+        shown.push_str(HIDDEN);
+        let key = &rest[start..];
+        let key_len = key.find(|c| DIVIDERS.contains(&c) || KEY_ENDS.contains(c));
+        rest = &key[key_len.unwrap_or(key.len())..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn key_start(text: &str) -> Option<usize> {
+    let begins_key = |word: &str| {
+        KEYS.iter().any(|(prefix, least)| {
+            let rest = word.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.bytes().take_while(u8::is_ascii_alphanumeric).count() >= *least)
+        })
+    };
+    text.char_indices()
+        .map(|(start, _)| start)
+        .find(|start| ends_word(&text[..*start]) && begins_key(&text[*start..]))
+}
+
+/// Whether a word may begin after this text: not amid letters and digits, but after an escaped control character, and
+/// where a value follows its option of one letter without a blank.
+fn ends_word(text: &str) -> bool {
+    let escape = text.len().checked_sub(4).and_then(|start| text.get(start..));
+    !text.ends_with(|c: char| c.is_ascii_alphanumeric())
+        || escape.is_some_and(|text| text.starts_with("\\x"))
+        || (text.len() == 2 && text.starts_with('-'))
+}
 
 /// `scheme://user:password@host` keeps the user only.
 fn hide_userinfo(argument: &str) -> String {
@@ -280,8 +331,52 @@ mod tests {
             &["x", "--connection-string", "Server=x;Pwd=S;"],
             "x --connection-string Server=x;Pwd=********;",
         );
-        check(&["x", "AKIAIOSFODNN7EXAMPLE"], "x ********");
         check(&["x", "--jwt=eyJhbGciOi.eyJzdWIi.c2ln"], "x --jwt=********");
+    }
+
+    #[test]
+    fn keys_of_well_known_services_are_hidden_where_nothing_announces_them() {
+        for key in [
+            "sk-live-51H8xYz",
+            "sk_live_51H8xYz",
+            "sk_test_51H8xYz",
+            "sk-proj-a1-b2_c3",
+            "sk-ant-api03-x_y-z",
+            "ghp_16C7e42F292c6912E7",
+            "gho_16C7e42F292c6912E7",
+            "ghs_16C7e42F292c6912E7",
+            "github_pat_11ABCDE_x7Yz",
+            "xoxb-17653672481-x7Yz",
+            "xoxp-17653672481-x7Yz",
+            "AKIAIOSFODNN7EXAMPLE",
+            "ASIAIOSFODNN7EXAMPLE",
+            "glpat-x7Yz-12_ab",
+            "eyJhbGciOi.eyJzdWIi.c2ln-x_Y",
+        ] {
+            let shown = |before: &str, after: &str| {
+                check(
+                    &["x", &format!("{before}{key}{after}"), "-v"],
+                    &format!("x {}********{after} -v", before.replace('\n', "\\x0a")),
+                );
+            };
+            for (before, after) in [
+                ("", ""),
+                ("--key=", ""),
+                ("a,b;", ";c"),
+                ("{\"k\":\"", "\"}"),
+                ("cd /\nget '", "' 2>&1"),
+                ("https://", "@host/p"),
+            ] {
+                shown(before, after);
+            }
+        }
+        // Where a user's name is expected, as some services want it.
+        check(&["curl", "-u", "sk_live_51H8xYz:"], "curl -u ********");
+        check(&["curl", "-usk_live_51H8xYz:"], "curl -u********");
+        check(
+            &["git", "clone", "https://ghp_16C7e42F:x-oauth-basic@host/p"],
+            "git clone https://********@host/p",
+        );
     }
 
     #[test]
@@ -289,6 +384,18 @@ mod tests {
         check(
             &["ls", "-la", "/usr/lib/x86_64-linux-gnu/systemd"],
             "ls -la /usr/lib/x86_64-linux-gnu/systemd",
+        );
+        check(
+            &[
+                "x",
+                "risk_live_1",
+                "ASIA",
+                "--region=ASIA_PACIFIC",
+                "asia-east1",
+                "heyJude",
+                "é",
+            ],
+            "x risk_live_1 ASIA --region=ASIA_PACIFIC asia-east1 heyJude é",
         );
         check(
             &["java", "-Xmx512m", "-jar", "app.jar"],

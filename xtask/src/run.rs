@@ -193,6 +193,7 @@ fn start_and_show(
         return question.print_table(INTERVALS_SHOWN, args.json);
     }
     println!("dashboard: http://{http}/");
+    println!("questions: {}", question.example());
     if args.no_tui || !std::io::stdout().is_terminal() {
         show::logs(parts, deadline)
     } else {

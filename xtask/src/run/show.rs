@@ -41,6 +41,15 @@ impl Question {
         top
     }
 
+    /// A question that a person may ask from another terminal, as it is typed there.
+    pub(super) fn example(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        let client = self.client.strip_prefix(here).unwrap_or(&self.client);
+        let mut top = Command::new(client);
+        top.arg("top").arg("--once").args(["--server", &self.server]);
+        words(&top)
+    }
+
     /// Seconds that the answer from the store covers; 0 as long as there is none.
     pub(super) fn observed_seconds(&self) -> f64 {
         let mut top = self.ask();
