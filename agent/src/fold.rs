@@ -13,10 +13,10 @@ mod walk;
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use procscope_agent_common::{
     ExecEvent, ExitEvent, ForkEvent, ProcessFreedEvent, ProcessKey, ThreadEndEvent, ThreadTotals,
 };
-use indexmap::IndexMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 pub use lost::LastWord;
