@@ -31,7 +31,6 @@ fn books_balance(watch: &Watch, unheard_ns: u64) -> Result<()> {
     let (wall, residual) = audits.fold((0_u64, 0_i64), |(wall, residual), audit| {
         (wall + audit.wall_ns, residual + audit.residual_ns)
     });
-    println!("residual {residual} ns of {wall} ns");
     let (unheard, slack) = (i64::try_from(unheard_ns)?, i64::try_from(wall / 100)?);
     ensure!(
         (-slack..unheard + slack).contains(&residual),
