@@ -7,6 +7,7 @@
 mod lost;
 mod process;
 mod row;
+mod split;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -21,9 +22,10 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 pub use lost::LastWord;
 use lost::{Ended, LOST_AFTER_NS, WALKS_UNTIL_LOST};
-pub use process::{CpuSplit, Exit, Facts, FoldedProcess, Memory, Standing};
+pub use process::{Exit, Facts, FoldedProcess, Memory, Standing};
 use process::{Process, add, rise, until_zero};
 pub use row::{Place, Row};
+pub use split::CpuSplit;
 pub use walk::Found;
 
 /// Processes known at most; more are counted in `Folded::overflow` and not followed.
