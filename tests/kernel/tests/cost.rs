@@ -90,6 +90,14 @@ fn beyond_the_budget_the_hot_programs_go_and_cpu_time_stays_exact() -> Result<()
     let threads_exit = watch.exit_of(threads_pid)?;
     watch.tick()?;
     ensure!(spawner_exit.exit_code == Some(0), "{spawner_exit:?}");
+    // An end that nobody heard of is told two seconds later.
+    watch.until("every child's end is told", 30, |watch| {
+        watch
+            .exits()
+            .filter(|exit| exit.parent_pid == spawner_pid)
+            .count()
+            >= 300
+    })?;
     let children: Vec<_> = watch
         .exits()
         .filter(|exit| exit.parent_pid == spawner_pid)
