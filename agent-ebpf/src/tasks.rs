@@ -183,6 +183,14 @@ unsafe fn write_present(
     same_files: bool,
     tells_memory: bool,
 ) {
+    // First this: the verifier follows its loop once for each way that leads there, and keeps what it saw.
+    let open_files = match (is_leader, same_files) {
+        (false, _) => OPEN_FILES_UNKNOWN,
+        (true, true) => OPEN_FILES_SAME,
+        (true, false) => task.open_files(),
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { (*now).open_files = open_files };
     let mut flags = 0;
     if task.is_kernel_thread() {
         flags |= TASK_KERNEL_THREAD;
@@ -210,17 +218,11 @@ unsafe fn write_present(
             (*now).cgroup_id = task.cgroup_id();
             (*now).open_files_limit = task.signal().open_files_limit();
             (*now).state = task.state();
-            (*now).open_files = if same_files {
-                OPEN_FILES_SAME
-            } else {
-                task.open_files()
-            };
             (*now).comm = task.comm();
         } else {
             (*now).cgroup_id = 0;
             (*now).open_files_limit = 0;
             (*now).state = 0;
-            (*now).open_files = OPEN_FILES_UNKNOWN;
             (*now).comm = [0; 16];
         }
     }
