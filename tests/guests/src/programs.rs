@@ -79,10 +79,6 @@ const CORE: &[(&str, &[&str])] = &[
             "after_the_first_interval_the_agent_holds_no_capability_and_goes_on",
         ],
     ),
-    (
-        "cost",
-        &["beyond_the_budget_the_hot_programs_go_and_cpu_time_stays_exact"],
-    ),
 ];
 
 /// One test of one program.
