@@ -54,11 +54,7 @@ const CORE: &[(&str, &[&str])] = &[
     ),
     (
         "sleepers",
-        &[
-            "a_sleeper_has_the_same_row_in_each_interval_and_a_true_one_when_it_wakes_up",
-            "memory_that_another_process_gives_to_a_sleeper_shows_at_once",
-            "what_another_thread_does_to_a_first_one_that_sleeps_is_told",
-        ],
+        &["a_sleeper_has_the_same_row_in_each_interval_and_a_true_one_when_it_wakes_up"],
     ),
     (
         "audit",
