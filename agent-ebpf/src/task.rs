@@ -281,9 +281,9 @@ impl Task {
         let table: *const u8 = unsafe { member(files, &FILES_FDT) };
         // SAFETY: see `members!`.
         let capacity: u32 = unsafe { member(table, &FDTABLE_MAX_FDS) };
-        let at = FDTABLE_OPEN_FDS.load() as usize;
+        let at = u64::from(FDTABLE_OPEN_FDS.load());
         // SAFETY: the helper checks the address. Read so, it is a number and not a pointer to the verifier.
-        let bits = unsafe { bpf_probe_read_kernel(table.add(at).cast::<u64>()) }.unwrap_or(0);
+        let bits = unsafe { bpf_probe_read_kernel((table as u64 + at) as *const u64) }.unwrap_or(0);
         count_open_files(bits, capacity)
     }
 

@@ -17,7 +17,6 @@ const CORE: &[(&str, &[&str])] = &[
         "cpu_time",
         &[
             "a_hog_that_never_gives_up_its_cpu_is_exact_while_it_runs_and_at_its_end",
-            "two_threads_on_two_cpus_are_one_process",
             "a_short_burner_is_as_exact_as_a_long_one",
             "short_lives_are_all_told_with_their_codes_and_their_sum",
             "threads_that_come_and_go_stay_in_the_total_and_make_no_spike",
@@ -53,10 +52,6 @@ const CORE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "sleepers",
-        &["a_sleeper_has_the_same_row_in_each_interval_and_a_true_one_when_it_wakes_up"],
-    ),
-    (
         "audit",
         &[
             "the_books_balance_under_mixed_load",
@@ -71,7 +66,6 @@ const CORE: &[(&str, &[&str])] = &[
             "without_perfmon_it_names_that_one",
             "without_kernel_types_it_says_so",
             "in_a_pid_namespace_of_its_own_it_refuses_to_mix_numbers",
-            "check_says_what_is_missing_and_how_to_mend_it",
             "after_the_first_interval_the_agent_holds_no_capability_and_goes_on",
         ],
     ),
