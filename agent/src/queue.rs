@@ -230,6 +230,35 @@ impl Queue {
         }
     }
 
+    /// The disk has given up what it held of a life from one number to another: what is here too is lost only when it
+    /// has to go.
+    pub fn evicted(&mut self, epoch: u64, seqs: std::ops::RangeInclusive<u64>, reason: &'static str) {
+        for seq in seqs {
+            let place = self
+                .waiting
+                .binary_search_by_key(&seq, |waiting| waiting.frozen.request.seq);
+            match place.ok().filter(|_| epoch == self.epoch) {
+                Some(place) => {
+                    if let Some(waiting) = self.waiting.get_mut(place)
+                        && waiting.on_disk == OnDisk::Written
+                    {
+                        waiting.on_disk = OnDisk::Refused(reason);
+                    }
+                }
+                None if epoch == self.epoch && seq <= self.durable => {}
+                None => self.lost(reason, 1),
+            }
+        }
+    }
+
+    /// The oldest number that is here.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.waiting
+            .front()
+            .map_or(self.next_seq, |first| first.frozen.request.seq)
+    }
+
     /// Whether so much waits that a collector that is there again should get the newest first.
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -290,10 +319,7 @@ impl Queue {
     /// Snapshots of this life that wait, on the disk alone too.
     #[must_use]
     pub fn len(&self) -> usize {
-        let first = self
-            .waiting
-            .front()
-            .map_or(self.next_seq, |first| first.frozen.request.seq);
+        let first = self.first();
         let on_disk_alone = self.spilled.min(first - 1).saturating_sub(self.durable);
         self.waiting.len() + usize::try_from(on_disk_alone).unwrap_or(usize::MAX)
     }

@@ -57,6 +57,8 @@ pub struct Spool<D: Disk> {
     live: Live,
     backlog: Option<Position>,
     losses: BTreeMap<&'static str, u64>,
+    /// Of the life that writes, what gave way and memory may still hold: epoch, first and last number.
+    evicted: Vec<(u64, u64, u64)>,
     stats: Stats,
     said: Said,
     /// What a disk failed to keep is being written once more.
@@ -68,6 +70,8 @@ struct Live {
     epoch: u64,
     written: u64,
     durable: u64,
+    /// From here on memory holds it too.
+    memory_from: Option<u64>,
 }
 
 /// The segment that grows.
@@ -113,6 +117,7 @@ impl<D: Disk> Spool<D> {
             live: Live::default(),
             backlog: None,
             losses: BTreeMap::new(),
+            evicted: Vec::new(),
             stats: Stats::default(),
             said: Said::default(),
             rescuing: false,
@@ -266,6 +271,14 @@ impl<D: Disk> Spool<D> {
         }
     }
 
+    /// How far the present life is stored, and from where on memory holds it too.
+    pub fn progress(&mut self, epoch: u64, durable: u64, memory_from: u64) {
+        if epoch == self.live.epoch {
+            self.live.memory_from = Some(memory_from);
+        }
+        self.stored(epoch, durable);
+    }
+
     /// The collector has stored a life up to and with `seq`.
     pub fn stored(&mut self, epoch: u64, seq: u64) {
         if epoch == self.live.epoch {
@@ -349,15 +362,22 @@ impl<D: Disk> Spool<D> {
             .backlog
             .as_ref()
             .filter(|position| position.epoch == segment.epoch);
-        let live = (segment.epoch == self.live.epoch).then_some(self.live.durable);
-        let durable = position.map(|position| position.durable).or(live).unwrap_or(0);
+        let live = Some(self.live).filter(|live| live.epoch == segment.epoch);
+        let durable = position
+            .map(|position| position.durable)
+            .or(live.map(|live| live.durable))
+            .unwrap_or(0);
+        let until = live.and_then(|live| live.memory_from).unwrap_or(u64::MAX);
+        if let Some(last) = segment.last_seq.filter(|last| *last >= until) {
+            self.evicted.push((segment.epoch, until, last));
+        }
         let end = self.index.end_of(number);
         // What cannot be read is counted by its name: nobody knows of the last of an epoch how much it was.
         let by_name = end.map_or(1, |end| end.saturating_sub(segment.ordinal));
         let lost = match self.disk.read(&segment.name(number), FILE_BYTES_MAX) {
             Ok(bytes) if bytes.is_empty() => 0,
             Ok(bytes) => {
-                let survey = survey(&bytes, segment.epoch, durable);
+                let survey = survey(&bytes, segment.epoch, durable, until);
                 self.said.evicted_ms = match (self.said.evicted_ms, survey.time_ms) {
                     (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
                     (known, None) => known,
@@ -432,6 +452,12 @@ impl<D: Disk> Spool<D> {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
             _ => IO,
         }
+    }
+
+    /// What of the present life gave way since the last call though memory may still hold it: epoch, first and last
+    /// number. It is not counted as lost here.
+    pub fn take_evicted(&mut self) -> Vec<(u64, u64, u64)> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Snapshots that were lost since the last call, by reason.

@@ -120,6 +120,30 @@ fn a_new_life_takes_along_what_no_disk_has_and_nobody_was_sent() {
 }
 
 #[test]
+fn what_a_disk_has_given_up_and_memory_still_holds_is_not_lost_yet() {
+    let mut queue = queue(4, usize::MAX, true);
+    for _snapshot in 0..6 {
+        let frozen = push(&mut queue, "a");
+        queue.on_disk(&frozen, Ok(()));
+    }
+    queue.stored_through(1);
+    queue.evicted(9, 1..=4, "spool_evicted");
+    assert_eq!(
+        queue.take_losses(),
+        BTreeMap::from([("spool_evicted", 1)]),
+        "2 is nowhere"
+    );
+    push(&mut queue, "a");
+    assert_eq!(
+        queue.take_losses(),
+        BTreeMap::from([("spool_evicted", 1)]),
+        "3 had to go"
+    );
+    assert_eq!(queue.overtake(10).len(), 1, "4 goes on");
+    assert_eq!(lost(&mut queue), 0);
+}
+
+#[test]
 fn a_loss_is_lost_no_more_than_the_snapshot_that_states_it() {
     let mut queue = queue(1, usize::MAX, false);
     let loss = |reason: &str| Loss {

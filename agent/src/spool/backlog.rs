@@ -196,7 +196,7 @@ impl<D: Disk> Spool<D> {
             }
             match self.disk.read(&segment.name(number), FILE_BYTES_MAX) {
                 Ok(bytes) => {
-                    let known = survey(&bytes, segment.epoch, position.durable);
+                    let known = survey(&bytes, segment.epoch, position.durable, u64::MAX);
                     let after = position.handed.max(known.durable);
                     position.durable = position.durable.max(known.durable);
                     position.handed = position.handed.max(position.durable);

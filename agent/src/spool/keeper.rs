@@ -158,14 +158,15 @@ fn keep<D: Disk>(mut spool: Spool<D>, desk: &Desk, outbox: &Outbox) {
     loop {
         let latest = Instant::now() + SLEEP_MAX;
         let asked = desk.wait(spool.due().map_or(latest, |due| due.min(latest)));
-        let (epoch, durable) = outbox.progress();
-        spool.stored(epoch, durable);
+        let (epoch, durable, memory_from) = outbox.progress();
+        spool.progress(epoch, durable, memory_from);
         for (epoch, seq) in asked.stored {
             spool.stored(epoch, seq);
         }
         for frozen in asked.write {
             let outcome = spool.append(&frozen, Instant::now());
             outbox.on_disk(&frozen, outcome);
+            outbox.evicted(spool.take_evicted());
         }
         for (epoch, seq) in asked.set_aside {
             spool.set_aside(epoch, seq, crate::uplink::POISON);
@@ -179,10 +180,11 @@ fn keep<D: Disk>(mut spool: Spool<D>, desk: &Desk, outbox: &Outbox) {
         }
         spool.tick(Instant::now());
         if asked.stop {
-            let (epoch, durable) = outbox.progress();
-            spool.stored(epoch, durable);
+            let (epoch, durable, memory_from) = outbox.progress();
+            spool.progress(epoch, durable, memory_from);
             spool.end(Instant::now());
         }
+        outbox.evicted(spool.take_evicted());
         let losses = spool.take_losses();
         if !losses.is_empty() {
             outbox.lost(&losses);

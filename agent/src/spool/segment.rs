@@ -113,9 +113,10 @@ pub struct Survey {
     pub time_ms: Option<(i64, i64)>,
 }
 
-/// Looks at the headers of an epoch's segment; `durable`: how far it is known to be stored in any case.
+/// Looks at the headers of an epoch's segment; `durable`: how far it is known to be stored in any case. Numbers from
+/// `until` on are not counted.
 #[must_use]
-pub fn survey(bytes: &[u8], epoch: u64, durable: u64) -> Survey {
+pub fn survey(bytes: &[u8], epoch: u64, durable: u64, until: u64) -> Survey {
     let headers = || {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -138,7 +139,7 @@ pub fn survey(bytes: &[u8], epoch: u64, durable: u64) -> Survey {
     let mut last = durable;
     for header in headers() {
         survey.records += 1;
-        if header.seq <= last {
+        if header.seq <= last || header.seq >= until {
             continue;
         }
         last = header.seq;

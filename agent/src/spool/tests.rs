@@ -330,6 +330,26 @@ fn the_oldest_segments_give_way_to_the_quota_and_are_counted() {
 }
 
 #[test]
+fn what_gives_way_while_memory_holds_it_is_left_to_memory() {
+    let limits = Limits {
+        bytes_max: 64 << 10,
+        ..LIMITS
+    };
+    let mut life = Life::begin(Memory::default(), limits, 1, Instant::now());
+    let mut given_up = Vec::new();
+    while given_up.is_empty() {
+        life.measure(1);
+        life.spool.progress(1, 0, 11);
+        given_up = life.spool.take_evicted();
+    }
+    assert_eq!(life.lost(), BTreeMap::from([(EVICTED, 10)]));
+    assert!(
+        matches!(given_up.as_slice(), [(1, 11, last)] if *last > 11),
+        "{given_up:?}"
+    );
+}
+
+#[test]
 fn segments_give_way_to_their_age_whatever_the_wall_clock_says() {
     let limits = Limits {
         age_max: Duration::from_hours(1),

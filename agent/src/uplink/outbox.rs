@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     queue::{Frozen, Queue},
     rows,
-    spool::{Stats, keeper::Desk},
+    spool::{EVICTED, Stats, keeper::Desk},
 };
 
 /// The queue behind a lock; whoever changes it wakes the uplink.
@@ -91,11 +91,18 @@ impl Outbox {
         self.lock().on_disk(frozen, outcome);
     }
 
-    /// The life that is measured now, and how far it is stored.
+    /// The life that is measured now, how far it is stored, and from which number on memory holds it.
     #[must_use]
-    pub fn progress(&self) -> (u64, u64) {
+    pub fn progress(&self) -> (u64, u64, u64) {
         let queue = self.lock();
-        (queue.epoch(), queue.durable())
+        (queue.epoch(), queue.durable(), queue.first())
+    }
+
+    /// The disk has given up what memory may still hold: epoch, first and last number.
+    pub fn evicted(&self, evicted: Vec<(u64, u64, u64)>) {
+        for (epoch, first, last) in evicted {
+            self.lock().evicted(epoch, first..=last, EVICTED);
+        }
     }
 
     /// The collector refuses a snapshot for good.
