@@ -11,14 +11,24 @@ use serde_json::{Value, json};
 /// Rows of a table.
 const TABLE_ROWS: usize = 20;
 
-/// Executables, as the snapshots told them: once for each process and exec.
+/// Executables and their arguments, as the snapshots told them: once for each process and exec.
 #[derive(Debug, Default)]
-pub struct Executables(HashMap<Vec<u8>, String>);
+pub struct Executables(HashMap<Vec<u8>, Executable>);
+
+#[derive(Debug)]
+struct Executable {
+    path: String,
+    cmdline: String,
+}
 
 impl Executables {
     fn learn(&mut self, snapshot: &v1::Snapshot) {
         for info in &snapshot.processes {
-            self.0.insert(info.process_id.clone(), info.exe.clone());
+            let executable = Executable {
+                path: info.exe.clone(),
+                cmdline: info.cmdline.clone(),
+            };
+            self.0.insert(info.process_id.clone(), executable);
         }
     }
 
@@ -26,13 +36,6 @@ impl Executables {
         for exit in &snapshot.exits {
             self.0.remove(&exit.process_id);
         }
-    }
-
-    fn of(&self, process_id: &[u8]) -> Option<&str> {
-        self.0
-            .get(process_id)
-            .map(String::as_str)
-            .filter(|exe| !exe.is_empty())
     }
 }
 
@@ -50,16 +53,24 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
         .collect();
     for sample in &snapshot.samples {
         let exit = exits.get(sample.process_id.as_slice());
+        let executable = exes.0.get(&sample.process_id);
+        // A row without a process began at no time.
+        let began = sample.pid != 0;
         let line = json!({
             "time": time,
             "host": snapshot.host,
+            "source": source_text(sample.source()).or_else(|| source_text(snapshot.source())),
             "process_id": uuid_text(&sample.process_id),
+            "boot_id": uuid_text(&snapshot.boot_id),
             "exec_generation": sample.exec_generation,
             "pid": sample.pid,
             "parent_pid": sample.parent_pid,
-            "start_time": time_text(sample.start_time.as_ref()),
+            "parent_start_boottime_ns": known_number(sample.parent_start_boottime_ns),
+            "start_boottime_ns": began.then_some(sample.start_boottime_ns),
+            "start_time": time_text(sample.start_time.as_ref().filter(|_| began)),
             "name": sample.name,
-            "exe": exes.of(&sample.process_id),
+            "exe": executable.and_then(|executable| known_text(&executable.path)),
+            "cmdline": executable.and_then(|executable| known_text(&executable.cmdline)),
             "uid": sample.uid,
             "kernel_thread": sample.kernel_thread,
             "cpu_time_ns": sample.cpu_time_ns,
@@ -76,6 +87,7 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
             "exited": sample.exited,
             "exit_code": exit.and_then(|exit| exit.exit_code),
             "exit_signal": exit.and_then(|exit| exit.exit_signal),
+            "oom_killed": exit.and_then(|exit| exit.oom_killed),
             "end_time": exit.map(|exit| time_text(exit.end_time.as_ref())),
             "lifetime_ns": exit.map(|exit| exit.lifetime_ns),
             "user_time_ns_delta": sample.user_time_ns_delta,
@@ -96,21 +108,28 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
             "disk_read_bytes_delta": sample.disk_read_bytes_delta,
             "disk_written_bytes_delta": sample.disk_written_bytes_delta,
             "runqueue_wait_counts": Some(&sample.runqueue_wait_counts).filter(|counts| !counts.is_empty()),
-            "state": Some(&sample.state).filter(|state| !state.is_empty()),
+            "state": known_text(&sample.state),
             "namespace_pid": sample.namespace_pid,
-            "cgroup_id": Some(sample.cgroup_id).filter(|id| *id != 0),
-            "container_id": Some(&sample.container_id).filter(|id| !id.is_empty()),
+            "cgroup_id": known_number(sample.cgroup_id),
+            "container_id": known_text(&sample.container_id),
         });
         writeln!(out, "{line}")?;
     }
     exes.forget_ended(snapshot);
+    let line = books(snapshot, time.as_deref());
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Where the CPU time of the interval went, and what was lost of it.
+fn books(snapshot: &v1::Snapshot, time: Option<&str>) -> Value {
     let audit = snapshot.audit.unwrap_or_default();
     let losses: serde_json::Map<String, Value> = snapshot
         .losses
         .iter()
         .map(|loss| (loss.reason.clone(), loss.count.into()))
         .collect();
-    let line = json!({
+    json!({
         "time": time,
         "host": snapshot.host,
         "interval_ns": snapshot.interval_ns,
@@ -131,9 +150,7 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
         },
         "losses": losses,
         "cost": cost(snapshot),
-    });
-    writeln!(out, "{line}")?;
-    out.flush()
+    })
 }
 
 /// What measuring cost in the interval.
@@ -204,9 +221,105 @@ fn uuid_text(bytes: &[u8]) -> String {
     uuid::Uuid::from_slice(bytes).unwrap_or_default().to_string()
 }
 
+/// On the wire an empty text is one that is not known.
+fn known_text(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// On the wire 0 is a start or a control group that is not known.
+fn known_number(number: u64) -> Option<u64> {
+    Some(number).filter(|number| *number != 0)
+}
+
+fn source_text(source: v1::Source) -> Option<&'static str> {
+    match source {
+        v1::Source::Unspecified => None,
+        v1::Source::Ebpf => Some("ebpf"),
+        v1::Source::Proc => Some("proc"),
+        v1::Source::EbpfQuiet => Some("ebpf_quiet"),
+    }
+}
+
 fn time_text(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let time = time?;
     jiff::Timestamp::new(time.seconds, time.nanos)
         .ok()
         .map(|time| format!("{time:.9}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(snapshot: &v1::Snapshot) -> Vec<Value> {
+        let mut out = Vec::new();
+        json_lines(&mut out, &mut Executables::default(), snapshot).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_line_says_who_it_is_and_how_it_was_measured() {
+        let process_id = vec![7; 16];
+        let snapshot = v1::Snapshot {
+            boot_id: vec![1; 16],
+            source: v1::Source::Ebpf.into(),
+            samples: vec![
+                v1::ProcessSample {
+                    process_id: process_id.clone(),
+                    pid: 12,
+                    start_boottime_ns: 5_000,
+                    parent_start_boottime_ns: 4_000,
+                    exited: true,
+                    ..Default::default()
+                },
+                v1::ProcessSample {
+                    pid: 1,
+                    source: v1::Source::Proc.into(),
+                    ..Default::default()
+                },
+                v1::ProcessSample {
+                    name: "[lost ends]".to_owned(),
+                    start_time: Some(prost_types::Timestamp::default()),
+                    ..Default::default()
+                },
+            ],
+            exits: vec![v1::ProcessExit {
+                process_id: process_id.clone(),
+                oom_killed: Some(true),
+                ..Default::default()
+            }],
+            processes: vec![v1::ProcessInfo {
+                process_id,
+                exe: "/bin/x".to_owned(),
+                cmdline: "x --password=********".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let lines = lines(&snapshot);
+        let check = |line: usize, name: &str, value: Value| {
+            assert_eq!(lines[line].get(name), Some(&value), "line {line}: {name}");
+        };
+        for (name, value) in [
+            ("source", json!("ebpf")),
+            ("boot_id", json!("01010101-0101-0101-0101-010101010101")),
+            ("start_boottime_ns", json!(5_000)),
+            ("parent_start_boottime_ns", json!(4_000)),
+            ("exe", json!("/bin/x")),
+            ("cmdline", json!("x --password=********")),
+            ("oom_killed", json!(true)),
+        ] {
+            check(0, name, value);
+        }
+        check(1, "source", json!("proc"));
+        for name in ["parent_start_boottime_ns", "cmdline", "oom_killed", "cgroup_id"] {
+            check(1, name, Value::Null);
+        }
+        for name in ["start_boottime_ns", "start_time"] {
+            check(2, name, Value::Null);
+        }
+    }
 }
