@@ -104,9 +104,16 @@ fn answer(subject: &str, host: &str, response: &GetProcessHistoryResponse) -> An
     let mut head = records::head(response.range.as_ref(), response.coverage.as_ref());
     let by_id = host.is_empty();
     head.push(("process_id", Some(subject).filter(|_| by_id).into()));
-    head.push(("name", Some(subject).filter(|_| !by_id).into()));
-    head.push(("host", Some(host).filter(|_| !by_id).into()));
+    let process = response.process.as_ref();
+    let (name, host) = if by_id {
+        (process.map(|p| &*p.name), process.map(|p| &*p.host))
+    } else {
+        (Some(subject), Some(host))
+    };
+    head.push(("name", name.into()));
+    head.push(("host", host.into()));
     head.push(("step_ms", response.step_ms.into()));
+    head.extend(records::identity(process));
     Answer {
         head,
         rows_name: "points",

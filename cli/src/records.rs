@@ -2,7 +2,7 @@
 
 use procscope_proto::v1::{
     AuditProgram, AuditRow, Coverage, CoverageLoss, ExitedProcess, GroupBy, HistoryPoint, Host, Metric,
-    TimeRange, TopProcess,
+    ProcessIdentity, TimeRange, TopProcess,
 };
 
 use crate::{
@@ -109,6 +109,10 @@ pub(crate) fn top_process(p: &TopProcess) -> Record {
         swap_bytes, virtual_bytes, peak_open_file_descriptors, open_file_descriptor_limit,
         state = known(p.state.as_deref()),
         namespace_pid,
+        boot_id = p.boot_id.as_ref(),
+        start_boottime_ns, exec_generation, parent_start_boottime_ns, cgroup_id, lifetime_peak_rss_bytes,
+        ended_threads_cpu_seconds,
+        runqueue_wait_counts = counts(&p.runqueue_wait_counts),
     }
 }
 
@@ -119,7 +123,27 @@ pub(crate) fn history_point(p: &HistoryPoint) -> Record {
         gap, avg_cpu_percent, cpu_seconds, cpu_time_ns, avg_memory_mb, peak_memory_mb, avg_num_procs, threads,
         runqueue_seconds, avg_user_percent, avg_system_percent, runqueue_waits, read_bytes, written_bytes,
         read_operations, write_operations, disk_read_bytes, disk_written_bytes, peak_open_file_descriptors,
+        exec_generation, cgroup_id, lifetime_peak_rss_bytes, ended_threads_cpu_seconds,
+        runqueue_wait_counts = counts(&p.runqueue_wait_counts),
     }
+}
+
+/// Who a history is of, beside id, host and name; all null when it is of a name.
+pub(crate) fn identity(process: Option<&ProcessIdentity>) -> Record {
+    vec![
+        ("boot_id", process.and_then(|p| p.boot_id.as_ref()).into()),
+        ("pid", process.map(|p| p.pid).into()),
+        ("start_boottime_ns", process.map(|p| p.start_boottime_ns).into()),
+        (
+            "start_time",
+            process.and_then(|p| from_wire(p.start_time.as_ref())).into(),
+        ),
+        ("parent_pid", process.map(|p| p.parent_pid).into()),
+        (
+            "parent_start_boottime_ns",
+            process.and_then(|p| p.parent_start_boottime_ns).into(),
+        ),
+    ]
 }
 
 /// A process that ended.
@@ -138,6 +162,8 @@ pub(crate) fn exited_process(p: &ExitedProcess) -> Record {
         source = known(Some(&p.source)),
         user_time_ns, system_time_ns, runqueue_waits, read_bytes, written_bytes, read_operations,
         write_operations, disk_read_bytes, disk_written_bytes, namespace_pid,
+        boot_id = p.boot_id.as_ref(),
+        start_boottime_ns, parent_start_boottime_ns,
     }
 }
 
@@ -192,6 +218,14 @@ fn programs(a: &AuditRow) -> Value {
         return Value::Null;
     }
     Value::List(a.programs.iter().map(one).collect())
+}
+
+/// Counts that nobody took are not known.
+fn counts(counts: &[u64]) -> Value {
+    if counts.is_empty() {
+        return Value::Null;
+    }
+    Value::List(counts.iter().copied().map(Value::from).collect())
 }
 
 /// An empty text on the wire means that it is not known.

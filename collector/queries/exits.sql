@@ -33,8 +33,18 @@ SELECT
     write_operations,
     disk_read_bytes,
     disk_written_bytes,
-    namespace_pid
+    namespace_pid,
+    b.boot_id AS boot,
+    start_boottime_ns,
+    parent_start_boottime_ns
 FROM found AS e
+-- One life of an agent is within one boot.
+LEFT JOIN
+(
+    SELECT tuple(c.agent_id, c.epoch) AS life, toNullable(toString(any(c.boot_id))) AS boot_id
+    FROM complete AS c
+    GROUP BY life
+) AS b ON tuple(e.agent_id, e.epoch) = b.life
 WHERE {before_id:String} = ''
     OR (toUnixTimestamp64Milli(e.end_time), id) < ({before_ms:Int64}, {before_id:String})
 ORDER BY e.end_time DESC, id DESC

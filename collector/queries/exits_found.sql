@@ -11,7 +11,7 @@ WITH
     ) AS brought,
     complete AS
     (
-        SELECT cityHash64(h.host) + toUnixTimestamp64Milli(h.time) AS snapshot
+        SELECT cityHash64(h.host) + toUnixTimestamp64Milli(h.time) AS snapshot, agent_id, epoch, boot_id
         FROM host_samples AS h
         WHERE h.time >= brought.1
             AND h.time <= brought.2

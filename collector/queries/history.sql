@@ -6,6 +6,7 @@
 WITH
     {step_ms:Int64} * 1000000 AS step_ns,
     ({end_ms:Int64} - {start_ms:Int64}) * 1000000 AS range_ns,
+    notEmpty({process_id:String}) AS one_process,
     snapshots AS
     (
         SELECT time, interval_ns
@@ -55,7 +56,13 @@ WITH
             sum(s.write_operations_delta) AS writes,
             sum(s.disk_read_bytes_delta) AS disk_read,
             sum(s.disk_written_bytes_delta) AS disk_written,
-            sum(s.open_file_descriptors) AS descriptors
+            sum(s.open_file_descriptors) AS descriptors,
+            -- Of many processes these say nothing, and are NULL in the end.
+            max(s.exec_generation) AS generation,
+            max(s.cgroup_id) AS cgroup,
+            max(s.lifetime_peak_rss_bytes) AS lifetime_peak,
+            sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
+            sumForEach(s.runqueue_wait_counts) AS wait_counts
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
@@ -102,7 +109,12 @@ WITH
             sum(writes * share) AS writes,
             sum(disk_read * share) AS disk_read,
             sum(disk_written * share) AS disk_written,
-            max(descriptors) AS peak_descriptors
+            max(descriptors) AS peak_descriptors,
+            argMaxOrNullIf(generation, instant, ends_here) AS generation,
+            argMaxIf(tuple(cgroup), instant, ends_here).1 AS cgroup,
+            argMaxIf(tuple(lifetime_peak), instant, ends_here).1 AS lifetime_peak,
+            sum(ended_threads_ns * share) AS ended_threads_ns,
+            sumForEach(arrayMap(waits -> waits * share, wait_counts)) AS wait_counts
         FROM parts
         GROUP BY step
     )
@@ -116,7 +128,7 @@ SELECT
     ifNull(u.alive_ns, 0) / o.observed_ns AS avg_num_procs,
     u.runqueue_ns / 1e9 AS runqueue_seconds,
     toUInt32(u.threads_now) AS threads,
-    u.cpu_time_ns AS cpu_time_ns,
+    if(one_process, u.cpu_time_ns, NULL) AS cpu_time_ns,
     u.user_ns / o.observed_ns * 100 AS avg_user_percent,
     u.system_ns / o.observed_ns * 100 AS avg_system_percent,
     toUInt64(round(u.waits)) AS runqueue_waits,
@@ -126,7 +138,12 @@ SELECT
     toUInt64(round(u.writes)) AS write_operations,
     toUInt64(round(u.disk_read)) AS disk_read_bytes,
     toUInt64(round(u.disk_written)) AS disk_written_bytes,
-    u.peak_descriptors AS peak_open_file_descriptors
+    u.peak_descriptors AS peak_open_file_descriptors,
+    if(one_process, u.generation, NULL) AS exec_generation,
+    if(one_process, u.cgroup, NULL) AS cgroup_id,
+    if(one_process, u.lifetime_peak, NULL) AS lifetime_peak_rss_bytes,
+    u.ended_threads_ns / 1e9 AS ended_threads_cpu_seconds,
+    arrayMap(waits -> toUInt64(round(waits)), u.wait_counts) AS runqueue_wait_counts
 FROM observed AS o
 LEFT JOIN (SELECT *, 1 AS present FROM used) AS u ON o.step = u.step
 ORDER BY step

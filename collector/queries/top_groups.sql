@@ -74,6 +74,8 @@ instants AS
         sum(s.swap_bytes) AS swap_now,
         sum(s.virtual_bytes) AS virtual_now,
         sum(s.open_file_descriptors) AS descriptors,
+        sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
+        sumForEach(s.runqueue_wait_counts) AS wait_counts,
         min(s.source) AS least_source,
         max(s.source) AS greatest_source
     FROM keyed AS s
@@ -117,6 +119,8 @@ per_host AS
         sumIf(i.swap_now, i.instant = o.newest) AS swap_now,
         sumIf(i.virtual_now, i.instant = o.newest) AS virtual_now,
         max(i.descriptors) AS peak_descriptors,
+        sum(i.ended_threads_ns) AS ended_threads_ns,
+        sumForEach(i.wait_counts) AS wait_counts,
         min(i.least_source) AS least_source,
         max(i.greatest_source) AS greatest_source
     FROM instants AS i
@@ -167,6 +171,14 @@ SELECT
     sum(p.swap_now) AS swap_bytes,
     sum(p.virtual_now) AS virtual_bytes,
     sum(p.peak_descriptors) AS peak_open_file_descriptors,
-    if(min(p.least_source) = max(p.greatest_source), toString(min(p.least_source)), 'mixed') AS source
+    if(min(p.least_source) = max(p.greatest_source), toString(min(p.least_source)), 'mixed') AS source,
+    NULL::Nullable(String) AS boot_id,
+    NULL::Nullable(UInt64) AS start_boottime_ns,
+    NULL::Nullable(UInt32) AS exec_generation,
+    NULL::Nullable(UInt64) AS parent_start_boottime_ns,
+    NULL::Nullable(UInt64) AS cgroup_id,
+    NULL::Nullable(UInt64) AS lifetime_peak_rss_bytes,
+    sum(p.ended_threads_ns) / 1e9 AS ended_threads_cpu_seconds,
+    sumForEach(p.wait_counts) AS runqueue_wait_counts
 FROM per_host AS p
 GROUP BY name

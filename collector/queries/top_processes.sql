@@ -64,6 +64,14 @@ used AS
         argMax(tuple(s.open_file_descriptor_limit), s.time).1 AS last_descriptor_limit,
         argMax(s.state, s.time) AS last_state,
         argMax(tuple(s.namespace_pid), s.time).1 AS last_namespace_pid,
+        argMax(tuple(s.agent_id, s.epoch), s.time) AS last_epoch,
+        argMax(s.start_boottime_ns, s.time) AS last_start_boottime_ns,
+        argMax(s.exec_generation, s.time) AS last_exec_generation,
+        argMax(tuple(s.parent_start_boottime_ns), s.time).1 AS last_parent_start,
+        argMax(tuple(s.cgroup_id), s.time).1 AS last_cgroup_id,
+        argMax(tuple(s.lifetime_peak_rss_bytes), s.time).1 AS last_lifetime_peak,
+        sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
+        sumForEach(s.runqueue_wait_counts) AS wait_counts,
         if(min(s.source) = max(s.source), toString(min(s.source)), 'mixed') AS measured
     FROM samples AS s
     WHERE process_id IN (SELECT process_id FROM winners)
@@ -112,6 +120,21 @@ SELECT
     u.last_sizes.1 AS swap_bytes,
     u.last_sizes.2 AS virtual_bytes,
     toUInt64(u.peak_descriptors) AS peak_open_file_descriptors,
-    u.measured AS source
+    u.measured AS source,
+    b.boot_id AS boot_id,
+    toNullable(u.last_start_boottime_ns) AS start_boottime_ns,
+    toNullable(u.last_exec_generation) AS exec_generation,
+    u.last_parent_start AS parent_start_boottime_ns,
+    u.last_cgroup_id AS cgroup_id,
+    u.last_lifetime_peak AS lifetime_peak_rss_bytes,
+    u.ended_threads_ns / 1e9 AS ended_threads_cpu_seconds,
+    u.wait_counts AS runqueue_wait_counts
 FROM used AS u
 INNER JOIN observed AS o ON u.host = o.host
+-- One life of an agent is within one boot.
+LEFT JOIN
+(
+    SELECT tuple(agent_id, epoch) AS life, toNullable(toString(any(s.boot_id))) AS boot_id
+    FROM snapshots AS s
+    GROUP BY life
+) AS b ON u.last_epoch = b.life

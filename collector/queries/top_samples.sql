@@ -5,7 +5,7 @@
 -- Host and time as one number name it: on 14 M rows a fifth more CPU, where (epoch, seq) takes up to three times as long.
 WITH snapshots AS
 (
-    SELECT host, time, interval_ns
+    SELECT host, time, interval_ns, agent_id, epoch, boot_id
     FROM host_samples AS h
     WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
         AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')

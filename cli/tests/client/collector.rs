@@ -137,6 +137,9 @@ fn coverage() -> Coverage {
     }
 }
 
+/// Boot id of the machine that all processes are of.
+pub(crate) const BOOT_ID: &str = "0b07f1d0-0000-4000-8000-000000000001";
+
 fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
     TopProcess {
         name: name.to_owned(),
@@ -159,6 +162,9 @@ fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
         threads: 2,
         last_time: Some(at(1_769_860_809)),
         rss_bytes: if pid == 103 { None } else { Some(13_107_200) },
+        boot_id: Some(BOOT_ID.to_owned()),
+        start_boottime_ns: Some(u64::from(pid)),
+        exec_generation: Some(3),
         ..TopProcess::default()
     }
 }
@@ -200,6 +206,8 @@ fn exit(number: u32) -> ExitedProcess {
         exit_signal: if number == 2 { Some(9) } else { None },
         source: if number == 2 { "proc" } else { "ebpf" }.to_owned(),
         disk_read_bytes: Some(0),
+        boot_id: Some(BOOT_ID.to_owned()),
+        start_boottime_ns: u64::from(number),
         ..ExitedProcess::default()
     }
 }
@@ -252,12 +260,22 @@ impl QueryService for Memory {
         if request.get_ref().host == "nosuch" {
             return Err(Status::not_found("no host `nosuch` is known"));
         }
+        let by_id = !request.get_ref().process_id.is_empty();
+        let process = by_id.then(|| ProcessIdentity {
+            boot_id: Some(BOOT_ID.to_owned()),
+            pid: 101,
+            start_boottime_ns: 101,
+            host: "web-1".to_owned(),
+            name: HOSTILE.to_owned(),
+            ..ProcessIdentity::default()
+        });
         self.note(request, |asked| &mut asked.history);
         let point = |seconds, cpu: Option<f64>| HistoryPoint {
             time: Some(at(seconds)),
             gap: cpu.is_none(),
             avg_cpu_percent: cpu,
             cpu_seconds: cpu.map(|cpu| cpu / 20.0),
+            runqueue_wait_counts: cpu.map_or_else(Vec::new, |_| vec![5, 0, 1]),
             ..HistoryPoint::default()
         };
         Ok(Response::new(GetProcessHistoryResponse {
@@ -265,6 +283,7 @@ impl QueryService for Memory {
             step_ms: 5_000,
             coverage: Some(coverage()),
             points: vec![point(1_769_860_800, Some(50.0)), point(1_769_860_805, None)],
+            process,
         }))
     }
 

@@ -4,7 +4,7 @@ use std::{net::TcpListener, process::Output};
 
 use serde_json::Value;
 
-use crate::collector::{Collector, HOSTILE, client, text};
+use crate::collector::{BOOT_ID, Collector, HOSTILE, client, text};
 
 const ALL: [&[&str]; 6] = [
     &["top", "--once"],
@@ -342,6 +342,52 @@ fn a_history_needs_one_host_and_says_which_there_are() {
     );
     good(&collector, &["history", "--process-id", "id-101", "--step", "5s"]);
     assert_eq!(collector.asked.lock().unwrap().history[0].step_ms, 5_000);
+}
+
+#[test]
+fn who_a_process_is_stands_in_every_answer() {
+    let collector = Collector::start();
+    let by_id = ["history", "--process-id", "id-101"];
+    let top = json(&collector, ALL[0]);
+    let exits = json(&collector, ALL[3]);
+    let history = json(&collector, &by_id);
+    for (process, start_boottime_ns) in [
+        (&top["processes"][0], 101),
+        (&exits["exits"][2], 3),
+        (&history, 101),
+    ] {
+        assert_eq!(
+            (&process["boot_id"], &process["start_boottime_ns"]),
+            (&BOOT_ID.into(), &start_boottime_ns.into()),
+            "{process}"
+        );
+        assert_eq!(process["parent_start_boottime_ns"], Value::Null);
+    }
+    assert_eq!(top["processes"][0]["exec_generation"], 3);
+    assert_eq!(
+        (&history["name"], &history["host"]),
+        (&HOSTILE.into(), &"web-1".into())
+    );
+    let of_a_name = json(&collector, ALL[1]);
+    assert_eq!(
+        (&of_a_name["boot_id"], &of_a_name["pid"]),
+        (&Value::Null, &Value::Null)
+    );
+
+    assert_eq!(
+        history["points"][0]["runqueue_wait_counts"],
+        serde_json::json!([5, 0, 1])
+    );
+    assert_eq!(history["points"][1]["runqueue_wait_counts"], Value::Null);
+    let points = csv(&collector, &by_id);
+    assert_eq!(
+        (
+            &*points[0]["runqueue_wait_counts"],
+            &*points[1]["runqueue_wait_counts"]
+        ),
+        ("5;0;1", "")
+    );
+    assert_eq!(points[1]["boot_id"], BOOT_ID);
 }
 
 #[test]

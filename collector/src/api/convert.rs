@@ -14,7 +14,7 @@ use crate::{
         AskedRange, Audit, Coverage, Exits, GroupBy, Groups, History, Host, Hosts, Metric, Point, Top,
         TopQuery,
     },
-    store::answers::{AuditRow, ExitRow, InfoRow, TopRow},
+    store::answers::{AuditRow, ExitRow, IdentityRow, InfoRow, TopRow},
 };
 
 /// Milliseconds since 1970 as a timestamp.
@@ -164,6 +164,14 @@ fn top_process(row: TopRow, info: Option<InfoRow>) -> v1::TopProcess {
         open_file_descriptor_limit: row.open_file_descriptor_limit,
         state: row.state,
         namespace_pid: row.namespace_pid,
+        boot_id: row.boot_id,
+        start_boottime_ns: row.start_boottime_ns,
+        exec_generation: row.exec_generation,
+        parent_start_boottime_ns: row.parent_start_boottime_ns,
+        cgroup_id: row.cgroup_id,
+        lifetime_peak_rss_bytes: row.lifetime_peak_rss_bytes,
+        ended_threads_cpu_seconds: row.ended_threads_cpu_seconds,
+        runqueue_wait_counts: row.runqueue_wait_counts,
     }
 }
 
@@ -196,6 +204,23 @@ pub(super) fn history(answer: History) -> v1::GetProcessHistoryResponse {
         step_ms: u64::try_from(answer.step_ms).unwrap_or(0),
         coverage: Some(coverage(answer.coverage)),
         points: answer.points.into_iter().map(point).collect(),
+        process: answer
+            .process
+            .map(|(process_id, row)| process_identity(process_id, row)),
+    }
+}
+
+fn process_identity(process_id: String, row: IdentityRow) -> v1::ProcessIdentity {
+    v1::ProcessIdentity {
+        process_id,
+        boot_id: row.boot,
+        pid: row.pid,
+        start_boottime_ns: row.start_boottime_ns,
+        start_time: Some(timestamp(row.start_time_ms)),
+        parent_pid: row.parent_pid,
+        parent_start_boottime_ns: row.parent_start_boottime_ns,
+        host: row.ran_on,
+        name: row.command,
     }
 }
 
@@ -229,6 +254,11 @@ fn point(point: Point) -> v1::HistoryPoint {
         disk_read_bytes: step.disk_read_bytes,
         disk_written_bytes: step.disk_written_bytes,
         peak_open_file_descriptors: step.peak_open_file_descriptors,
+        exec_generation: step.exec_generation,
+        cgroup_id: step.cgroup_id,
+        lifetime_peak_rss_bytes: step.lifetime_peak_rss_bytes,
+        ended_threads_cpu_seconds: step.ended_threads_cpu_seconds,
+        runqueue_wait_counts: step.runqueue_wait_counts,
     }
 }
 
@@ -277,6 +307,9 @@ fn exit(row: ExitRow) -> v1::ExitedProcess {
         disk_read_bytes: row.disk_read_bytes,
         disk_written_bytes: row.disk_written_bytes,
         namespace_pid: row.namespace_pid,
+        boot_id: row.boot,
+        start_boottime_ns: row.start_boottime_ns,
+        parent_start_boottime_ns: row.parent_start_boottime_ns,
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{MS_PER_DAY, TimeRange},
     store::{
-        answers::{CoverageRow, StepRow},
+        answers::{CoverageRow, IdentityRow, StepRow},
         queries::HistoryFilter,
     },
 };
@@ -69,6 +69,8 @@ pub struct History {
     pub coverage: Coverage,
     /// One for each step.
     pub points: Vec<Point>,
+    /// The process id and who that is; `None`: all processes of a name.
+    pub process: Option<(String, IdentityRow)>,
 }
 
 /// One step.
@@ -97,14 +99,17 @@ impl Queries {
             ));
         }
         let _turn = self.turn().await?;
-        let (host, name) = if process_id.is_empty() {
-            (query.host.clone(), query.name.clone())
+        let identity = if process_id.is_empty() {
+            None
         } else {
             let range = query.range.unwrap_or_default().or_last(HOUR_MS, now_ms)?;
-            let host = self.store.process_host(&process_id, range).await?;
-            let host =
-                host.ok_or_else(|| QueryError::NotFound(format!("no process {process_id} is known")))?;
-            (host, String::new())
+            let identity = self.store.process_identity(&process_id, range).await?;
+            let unknown = || QueryError::NotFound(format!("no process {process_id} is known"));
+            Some(identity.ok_or_else(unknown)?)
+        };
+        let (host, name) = match &identity {
+            Some(identity) => (identity.ran_on.clone(), String::new()),
+            None => (query.host.clone(), query.name.clone()),
         };
         let asked = [host];
         let range = self
@@ -119,7 +124,7 @@ impl Queries {
         let usual_interval_ns = of_host(|row| row.usual_interval_ns);
         let step_ms = asked_step_ms.unwrap_or_else(|| chosen_step(range, usual_interval_ns));
         let [host] = asked;
-        let one_process = !process_id.is_empty();
+        let process = identity.map(|identity| (process_id.clone(), identity));
         let filter = HistoryFilter {
             range,
             step_ms,
@@ -129,7 +134,7 @@ impl Queries {
             longest_interval_ns,
         };
         let steps = self.store.history(&filter).await?;
-        if !one_process && steps.iter().all(|step| step.seen == 0) {
+        if process.is_none() && steps.iter().all(|step| step.seen == 0) {
             let (name, host) = (&filter.name, &filter.host);
             return Err(QueryError::NotFound(format!(
                 "no process named {name} was seen on {host} in that range"
@@ -139,7 +144,8 @@ impl Queries {
             range,
             step_ms,
             coverage,
-            points: points(steps, range, step_ms, one_process),
+            points: points(steps, range, step_ms, process.is_some()),
+            process,
         })
     }
 }
@@ -227,6 +233,11 @@ mod tests {
             disk_read_bytes: None,
             disk_written_bytes: None,
             peak_open_file_descriptors: None,
+            exec_generation: None,
+            cgroup_id: None,
+            lifetime_peak_rss_bytes: None,
+            ended_threads_cpu_seconds: None,
+            runqueue_wait_counts: Vec::new(),
         }
     }
 

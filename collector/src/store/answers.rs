@@ -34,7 +34,8 @@ pub struct CoverageRow {
     pub all_sources: Vec<String>,
 }
 
-/// A process or a group over a range. A group has none of what stands between its hosts and its CPU.
+/// A process or a group over a range. A group has none of what stands between its hosts and its CPU, nor of what
+/// stands between its source and the CPU of threads that ended.
 #[derive(Debug, Clone, PartialEq, Row, Deserialize)]
 #[expect(
     missing_docs,
@@ -84,6 +85,14 @@ pub struct TopRow {
     pub virtual_bytes: Option<u64>,
     pub peak_open_file_descriptors: Option<u64>,
     pub source: String,
+    pub boot_id: Option<String>,
+    pub start_boottime_ns: Option<u64>,
+    pub exec_generation: Option<u32>,
+    pub parent_start_boottime_ns: Option<u64>,
+    pub cgroup_id: Option<u64>,
+    pub lifetime_peak_rss_bytes: Option<u64>,
+    pub ended_threads_cpu_seconds: Option<f64>,
+    pub runqueue_wait_counts: Vec<u64>,
 }
 
 /// What a process was started as.
@@ -93,6 +102,20 @@ pub struct InfoRow {
     pub id: String,
     pub exe: String,
     pub cmdline: String,
+}
+
+/// Who a process is, and where it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/process_identity.sql")]
+pub struct IdentityRow {
+    pub ran_on: String,
+    pub command: String,
+    pub pid: u32,
+    pub parent_pid: u32,
+    pub start_boottime_ns: u64,
+    pub start_time_ms: i64,
+    pub parent_start_boottime_ns: Option<u64>,
+    pub boot: Option<String>,
 }
 
 /// One step of a history.
@@ -119,6 +142,11 @@ pub struct StepRow {
     pub disk_read_bytes: Option<u64>,
     pub disk_written_bytes: Option<u64>,
     pub peak_open_file_descriptors: Option<u64>,
+    pub exec_generation: Option<u32>,
+    pub cgroup_id: Option<u64>,
+    pub lifetime_peak_rss_bytes: Option<u64>,
+    pub ended_threads_cpu_seconds: Option<f64>,
+    pub runqueue_wait_counts: Vec<u64>,
 }
 
 /// A process that ended.
@@ -158,6 +186,9 @@ pub struct ExitRow {
     pub disk_read_bytes: Option<u64>,
     pub disk_written_bytes: Option<u64>,
     pub namespace_pid: Option<u32>,
+    pub boot: Option<String>,
+    pub start_boottime_ns: u64,
+    pub parent_start_boottime_ns: Option<u64>,
 }
 
 /// A host as its newest snapshot describes it.

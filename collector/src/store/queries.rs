@@ -4,7 +4,10 @@ use clickhouse::{RowOwned, RowRead, query::Query};
 
 use super::{
     Store, StoreError,
-    answers::{AuditRow, CoverageRow, ExitRow, HostRow, InfoRow, IntervalRow, NewestRow, StepRow, TopRow},
+    answers::{
+        AuditRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow, StepRow,
+        TopRow,
+    },
 };
 use crate::model::TimeRange;
 
@@ -167,21 +170,21 @@ impl Store {
         all("process_infos", query).await
     }
 
-    /// The host on which a process ran; `None` when nobody ever heard of it.
+    /// Who a process is and where it ran; `None` when nobody ever heard of it.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn process_host(
+    pub async fn process_identity(
         &self,
         process_id: &str,
         range: TimeRange,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<IdentityRow>, StoreError> {
         let query = ranged(
-            self.question(include_str!("../../queries/process_host.sql")),
+            self.question(include_str!("../../queries/process_identity.sql")),
             range,
         )
         .param("process_id", process_id);
-        Ok(all::<String>("process_host", query).await?.pop())
+        Ok(all::<IdentityRow>("process_identity", query).await?.pop())
     }
 
     /// A process or a name over time: the steps of which something is known.

@@ -4,6 +4,7 @@ mod coverage;
 mod figures;
 mod half_stored;
 mod hostile;
+mod identity;
 mod lists;
 mod time;
 mod top;
