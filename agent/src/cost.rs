@@ -5,31 +5,33 @@ use std::collections::BTreeMap;
 use procscope_agent_common::CostSlot;
 use procscope_proto::v1;
 
-/// Intervals in a row that must cost too much before the hot programs go: one storm is no reason.
-const OVER_MAX: u32 = 5;
+/// The budget is one of minutes: a storm may use a minute's worth beyond it before the hot programs go.
+const AHEAD_MAX_NS: u64 = 60_000_000_000;
 
 /// What each program has cost since it was attached.
 pub type Costs = BTreeMap<&'static str, CostSlot>;
 
-/// What the kernel's side may cost, and for how long it has cost more.
+/// What the kernel's side may cost, and how much more it has cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// Parts per million of CPUs x wall.
     pub ppm: u64,
-    over: u32,
+    /// What was spent beyond the budget and not saved since: parts per million x nanoseconds.
+    ahead: u128,
 }
 
 impl Budget {
     /// Nothing has been spent.
     #[must_use]
     pub fn new(ppm: u64) -> Self {
-        Self { ppm, over: 0 }
+        Self { ppm, ahead: 0 }
     }
 
-    /// Takes note of an interval. True: it has been too much for too long.
-    pub fn is_passed(&mut self, spent_ppm: u64) -> bool {
-        self.over = if spent_ppm > self.ppm { self.over + 1 } else { 0 };
-        self.over >= OVER_MAX
+    /// Takes note of an interval. True: it has been too much for too long, the sooner the more it is.
+    pub fn is_passed(&mut self, spent_ppm: u64, interval_ns: u64) -> bool {
+        let for_interval = |ppm: u64| u128::from(ppm) * u128::from(interval_ns);
+        self.ahead = (self.ahead + for_interval(spent_ppm)).saturating_sub(for_interval(self.ppm));
+        self.ahead > u128::from(self.ppm) * u128::from(AHEAD_MAX_NS)
     }
 }
 
@@ -123,12 +125,33 @@ mod tests {
         assert_eq!((programs[0].runs, programs[0].run_ns), (100, 6_000));
     }
 
+    /// Seconds after which `budget` is passed at this cost; `None`: not within an hour.
+    fn seconds_at(mut budget: Budget, spent_ppm: u64) -> Option<u64> {
+        (1..=3_600).find(|_second| budget.is_passed(spent_ppm, 1_000_000_000))
+    }
+
     #[test]
-    fn only_what_costs_too_much_for_long_passes_the_budget() {
+    fn the_more_it_costs_the_sooner_the_budget_is_passed() {
+        let fresh = Budget::new(5_000);
+        assert_eq!(seconds_at(fresh, 5_000), None);
+        assert_eq!(seconds_at(fresh, 6_000), Some(301));
+        assert_eq!(seconds_at(fresh, 10_000), Some(61));
+        assert_eq!(seconds_at(fresh, 100_000), Some(4));
+    }
+
+    #[test]
+    fn a_storm_is_forgiven_once_it_is_saved_again_and_nothing_is_saved_ahead() {
         let mut budget = Budget::new(5_000);
-        for spent in [6_000, 6_000, 6_000, 6_000, 4_000, 6_000, 6_000, 6_000, 6_000] {
-            assert!(!budget.is_passed(spent));
+        // An hour of nothing gives no more than there was at the beginning.
+        assert_eq!(seconds_at(budget, 0), None);
+        for _storm in 0..10 {
+            for _second in 0..50 {
+                assert!(!budget.is_passed(10_000, 1_000_000_000));
+            }
+            for _second in 0..50 {
+                assert!(!budget.is_passed(0, 1_000_000_000));
+            }
         }
-        assert!(budget.is_passed(6_000));
+        assert_eq!(seconds_at(budget, 10_000), Some(61));
     }
 }

@@ -206,7 +206,8 @@ pub fn process_id(boot_id: [u8; 16], key: ProcessKey) -> [u8; 16] {
 }
 
 /// The line of /proc/PID/cgroup that counts.
-fn cgroup_path(text: &[u8], legacy_controller: Option<&str>) -> Option<String> {
+#[must_use]
+pub fn cgroup_path(text: &[u8], legacy_controller: Option<&str>) -> Option<String> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let mut parts = line.splitn(3, |byte| *byte == b':');
         let (_number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);

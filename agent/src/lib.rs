@@ -13,6 +13,7 @@ pub mod drain;
 pub mod fold;
 pub mod host;
 pub mod identity;
+pub mod losses;
 pub mod metrics;
 pub mod names;
 pub mod observer;

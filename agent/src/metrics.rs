@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 
-use crate::spool::Stats;
+use crate::{losses, spool::Stats};
 
 /// Seconds that only rise.
 type Seconds = Counter<f64, AtomicU64>;
@@ -100,6 +100,10 @@ impl Metrics {
             processes: Gauge::default(),
             quiet: Gauge::default(),
         };
+        for reason in losses::all() {
+            // An alert on the rise of a counter needs the counter before it rises.
+            _ = metrics.lost_for(reason);
+        }
         metrics.register(host);
         metrics.register_spool();
         metrics
@@ -282,10 +286,7 @@ impl Metrics {
         });
         self.torn.inc_by(audit.torn_reads);
         for loss in &snapshot.losses {
-            let reason = Reason {
-                reason: loss.reason.clone(),
-            };
-            self.lost.get_or_create(&reason).inc_by(loss.count);
+            self.lost_for(&loss.reason).inc_by(loss.count);
         }
         if let Some(host) = &snapshot.host_info {
             self.processes.set(host.processes.into());
@@ -312,6 +313,13 @@ impl Metrics {
         self.events.inc_by(cost.events);
         self.waiting
             .set(i64::try_from(cost.queue_len).unwrap_or(i64::MAX));
+    }
+
+    fn lost_for(&self, reason: &str) -> Counter {
+        let reason = Reason {
+            reason: reason.to_owned(),
+        };
+        self.lost.get_or_create_owned(&reason)
     }
 
     /// The page.
@@ -404,6 +412,7 @@ mod tests {
             "procscope_agent_host_wall_seconds_total 4.0",
             "procscope_agent_residual_seconds -0.001",
             "procscope_agent_lost_total{reason=\"ring_full\"} 6",
+            "procscope_agent_lost_total{reason=\"spool_evicted\"} 0",
             "procscope_agent_program_runs_total{program=\"sched_switch\"} 20",
             "procscope_agent_kernel_share_ratio 0.0012",
             "procscope_agent_spool_syncs_total 12",

@@ -24,6 +24,7 @@ use crate::{
     fold::{Fold, Place},
     host,
     identity::Identities,
+    losses::{LOST_END, TABLE_FULL},
     probes::{self, ProbeError, TimeAccounting},
     procfs::ProcUnits,
     rows::{Frozen, Rows},
@@ -204,7 +205,7 @@ impl Observer {
     }
 
     /// What the kernel's side cost since it was last asked, and what that leads to.
-    fn kernel_cost(&mut self, wall_ns: u64) -> Result<v1::AgentCost, ObserveError> {
+    fn kernel_cost(&mut self, wall_ns: u64, interval_ns: u64) -> Result<v1::AgentCost, ObserveError> {
         let Some(drain) = &self.drain else {
             return Ok(v1::AgentCost::default());
         };
@@ -215,7 +216,7 @@ impl Observer {
         };
         let (programs, kernel_ppm) = cost(&self.costs_before, &costs, constants, wall_ns);
         self.costs_before = costs;
-        self.keep_budget(kernel_ppm)?;
+        self.keep_budget(kernel_ppm, interval_ns)?;
         Ok(v1::AgentCost {
             programs,
             attach_ns: constants.attach_ns,
@@ -226,8 +227,8 @@ impl Observer {
     }
 
     /// Detaches the programs on hot paths when they have cost too much for too long.
-    fn keep_budget(&mut self, spent_ppm: u64) -> Result<(), ObserveError> {
-        let passed = self.budget.is_passed(spent_ppm);
+    fn keep_budget(&mut self, spent_ppm: u64, interval_ns: u64) -> Result<(), ObserveError> {
+        let passed = self.budget.is_passed(spent_ppm, interval_ns);
         let Some(drain) = &mut self.drain else {
             return Ok(());
         };
@@ -371,7 +372,7 @@ impl Observer {
             .iter()
             .zip(drops.iter().zip(&self.drops_before))
             .map(|((_reason, name), (now, before))| (*name, now.saturating_sub(*before)))
-            .chain([("lost_end", folded.lost_ends), ("table_full", folded.overflow)])
+            .chain([(LOST_END, folded.lost_ends), (TABLE_FULL, folded.overflow)])
             .filter(|(_name, count)| *count > 0)
             .map(|(name, count)| v1::Loss {
                 reason: name.to_owned(),
@@ -398,7 +399,7 @@ impl Observer {
         let interval_ns = reading.raw_ns.saturating_sub(self.before.raw_ns);
         self.before = reading;
         let source = self.source();
-        let kernel_cost = self.kernel_cost(audit.wall_ns)?;
+        let kernel_cost = self.kernel_cost(audit.wall_ns, interval_ns)?;
         let (memory_total_bytes, memory_available_bytes) = host::memory();
         let (own_cpu_time_ns, own_rss_bytes) = told.own;
         let head = v1::Snapshot {

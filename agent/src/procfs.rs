@@ -44,7 +44,9 @@ fn file(pid: u32, name: &str) -> Option<Vec<u8>> {
 }
 
 /// The three files of one process as a record.
-fn record(
+/// `None`: they say something that cannot be.
+#[must_use]
+pub fn record(
     pid: u32,
     stat: &[u8],
     status: &[u8],

@@ -11,6 +11,8 @@ use std::{
 use procscope_proto::v1::{PushSnapshotsRequest, Snapshot};
 use prost::Message;
 
+use crate::losses;
+
 /// Snapshots of an hour at one a second.
 pub const LEN_MAX: usize = 3600;
 /// Memory that waiting snapshots may take.
@@ -99,7 +101,7 @@ impl Queue {
         let stated: u64 = head
             .losses
             .iter()
-            .filter(|loss| is_of_snapshots(&loss.reason))
+            .filter(|loss| losses::is_of_snapshots(&loss.reason))
             .map(|loss| loss.count)
             .sum();
         let frozen = Arc::new(Frozen {
@@ -337,11 +339,6 @@ impl Queue {
             .iter()
             .all(|waiting| waiting.on_disk == OnDisk::Written)
     }
-}
-
-/// Whether a loss counts whole snapshots, so that it is lost once more with the snapshot that states it.
-fn is_of_snapshots(reason: &str) -> bool {
-    reason == QUEUE_FULL || reason == crate::uplink::POISON || reason.starts_with("spool_")
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The client as a program: commands, exit codes, the shapes of its answers, and what hostile names cannot do.
 
-use std::{net::TcpListener, process::Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 use crate::collector::{BOOT_ID, Collector, HOSTILE, client, text};
 
-const ALL: [&[&str]; 6] = [
+pub(crate) const ALL: [&[&str]; 6] = [
     &["top", "--once"],
     &["history", "nginx", "--host", "web-1"],
     &["groups", "nginx"],
@@ -33,7 +33,7 @@ fn good(collector: &Collector, arguments: &[&str]) -> String {
 }
 
 /// The one line that a command says when it does not succeed.
-fn failure(output: &Output, code: i32) -> String {
+pub(crate) fn failure(output: &Output, code: i32) -> String {
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{line}");
     assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
@@ -388,67 +388,6 @@ fn who_a_process_is_stands_in_every_answer() {
         ("5;0;1", "")
     );
     assert_eq!(points[1]["boot_id"], BOOT_ID);
-}
-
-#[test]
-fn a_host_that_is_not_there_is_exit_code_1() {
-    let line = failure(&Collector::start().run(&["hosts", "--host", "nosuch"]), 1);
-    assert!(line.contains("nosuch"), "{line}");
-}
-
-#[test]
-fn a_collector_that_cannot_be_reached_is_named_with_the_reason_and_the_remedy() {
-    // Bound and closed again: nobody listens there.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for command in ALL {
-        let output = client()
-            .args(["--server", &format!("http://{address}")])
-            .args(command)
-            .output()
-            .unwrap();
-        let line = failure(&output, 1);
-        for part in [
-            &format!("http://{address}"),
-            "Connection refused",
-            "procscope-collector",
-            "--server",
-        ] {
-            assert!(line.contains(part), "{line}");
-        }
-    }
-}
-
-#[test]
-fn a_refusal_of_the_collector_says_what_to_do() {
-    let collector = Collector::start();
-    let line = failure(&collector.run(&["top", "--once", "--filter", "refuse"]), 2);
-    assert!(line.contains("name_contains: not\\x1b this one"), "{line}");
-    assert!(failure(&collector.run(&["top", "--once", "--filter", "secret"]), 1).contains("--token-file"));
-    assert!(
-        failure(&collector.run(&["top", "--once", "--filter", "break"]), 1).contains("the store is broken")
-    );
-}
-
-#[test]
-fn wrong_usage_is_exit_code_2_before_anything_is_asked() {
-    let collector = Collector::start();
-    for arguments in [
-        &["top", "--limit", "1001", "--once"][..],
-        &["top", "--until", "tomorrow"],
-        &["audit", "--since", "1h", "--until", "2h"],
-        &["exits", "--limit", "100001"],
-        &["hosts", "--server", "localhost:7400"],
-        &["hosts", "--config", "/nonexistent"],
-        &["hosts", "--log", "=="],
-        &["nosuch"],
-        &[],
-        &["top", "--limt", "1"],
-        &["top", "--by", "nosuch"],
-        &["history"],
-    ] {
-        failure(&collector.run(arguments), 2);
-    }
-    assert!(collector.asked.lock().unwrap().tokens.is_empty());
 }
 
 #[test]

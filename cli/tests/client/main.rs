@@ -6,3 +6,5 @@ mod collector;
 mod commands;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod refused;
