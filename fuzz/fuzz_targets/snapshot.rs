@@ -29,9 +29,9 @@ fuzz_target!(|input: &[u8]| {
     for name in snapshot
         .samples
         .iter()
-        .map(|sample| &sample.identity.name)
-        .chain(snapshot.exits.iter().map(|exit| &exit.identity.name))
-        .chain([&snapshot.host])
+        .map(|sample| &*sample.identity.name)
+        .chain(snapshot.exits.iter().map(|exit| &*exit.identity.name))
+        .chain([&*snapshot.host])
     {
         assert!(
             !name.chars().any(char::is_control),

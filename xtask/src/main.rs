@@ -64,7 +64,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run the tests that measure, and write what they find into docs/accuracy.md
     Accuracy,
-    /// The same in the long form: burners of 10 s, storms and idling for a minute each
+    /// The same in the long form: burners of 10 s, storms and idling for a minute each; then ten minutes of fuzzing a
+    /// reader
     Soak,
     /// Everything that reads the code without running it
     Lint,
@@ -101,7 +102,7 @@ fn main() -> ExitCode {
         Command::Test(args) => suites::run(&place, &args),
         Command::Bench(args) => bench::run(&place, &args),
         Command::Accuracy => accuracy(&place, false),
-        Command::Soak => accuracy(&place, true),
+        Command::Soak => accuracy(&place, true).and_then(|()| suites::fuzz::soak(&place)),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });

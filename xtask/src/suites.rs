@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every suite in its order and within its minutes, and one summary at the end.
 
+pub(crate) mod fuzz;
 mod programs;
 
 use std::{
@@ -43,6 +44,8 @@ pub(crate) enum Name {
     Deploy,
     /// The core of the suite kernel on Linux 6.1 and 6.12, in emulated machines
     Guests,
+    /// Everything that reads bytes of strangers, led by coverage (fuzz/)
+    Fuzz,
 }
 
 impl Name {
@@ -50,7 +53,7 @@ impl Name {
     fn budget(self) -> u64 {
         match self {
             Self::Guests => 3,
-            Self::Unit | Self::Deploy => 4,
+            Self::Unit | Self::Deploy | Self::Fuzz => 4,
             Self::Lint | Self::Kernel | Self::E2e => 8,
         }
     }
@@ -63,13 +66,14 @@ impl Name {
             Self::E2e => "e2e",
             Self::Deploy => "deploy",
             Self::Guests => "guests",
+            Self::Fuzz => "fuzz",
         }
     }
 
     /// Whether a test program belongs to this suite.
     fn has(self, program: &Program) -> bool {
         let package = match self {
-            Self::Lint | Self::Unit => return false,
+            Self::Lint | Self::Unit | Self::Fuzz => return false,
             Self::Kernel => "tests/kernel",
             Self::E2e | Self::Deploy => "tests/e2e",
             Self::Guests => "tests/guests",
@@ -148,8 +152,14 @@ fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Res
     if wanted.contains(&Name::Unit) {
         commands.push(words(place, &["test", "--locked", "--no-run"]));
     }
-    if wanted.iter().any(|name| !matches!(name, Name::Lint | Name::Unit)) {
+    if wanted
+        .iter()
+        .any(|name| !matches!(name, Name::Lint | Name::Unit | Name::Fuzz))
+    {
         commands.push(programs::compile(&place.root));
+    }
+    if wanted.contains(&Name::Fuzz) {
+        commands.push(fuzz::compile(place));
     }
     for mut command in commands {
         let ran = runner.run(&mut command, deadline)?;
@@ -180,6 +190,7 @@ fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Insta
     let deadline = start + minutes(name.budget());
     let commands = match name {
         Name::Lint => return lint::all(place, runner, deadline),
+        Name::Fuzz => return fuzz::all(place, runner, deadline),
         // All default members, and among them the examples in their documentation.
         Name::Unit => vec![words(place, &["test", "--locked", "--no-fail-fast"])],
         _ => {

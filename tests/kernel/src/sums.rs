@@ -80,11 +80,15 @@ impl Ledger {
         self.sums.add(snapshot, audit);
         let most = (snapshot.interval_ns + drain_ns + or_guest(SLACK_NS, GUEST_SLACK_NS))
             * u64::from(audit.cpus.max(1));
+        // An end that was lost is told when the kernel has long freed the process: use of an earlier interval.
+        let told_late = snapshot.losses.iter().any(|loss| loss.reason == "lost_end");
         let mut all = 0;
         for sample in &snapshot.samples {
             let delta = sample.cpu_time_ns_delta;
             ensure!(delta <= most, "more than {most} ns: {sample:?}");
-            all += delta;
+            if !(told_late && sample.exited) {
+                all += delta;
+            }
             let before = self.totals.insert(sample.process_id.clone(), sample.cpu_time_ns);
             if let Some(before) = before {
                 ensure!(
