@@ -1,12 +1,15 @@
 //! Engine, collector and agent as a person starts them, on ports and folders of their own.
 
+mod part;
+mod proxy;
+
 use std::{
     fs,
     io::Write as _,
     net::TcpListener,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,6 +17,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use procscope_tests_kernel::wait_until;
 use serde_json::Value;
+
+pub use self::{part::Part, proxy::Proxy};
 
 /// Figures of one test must not be another's load.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -75,70 +80,6 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// A running program of ours.
-pub struct Part {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Part {
-    fn start(name: &'static str, arguments: &[String], log: PathBuf) -> Result<Self> {
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let child = Command::new(binary(name)?)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("start {name}"))?;
-        Ok(Self { name, child, log })
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Everything it has logged.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub fn log(&self) -> Result<String> {
-        Ok(fs::read_to_string(&self.log)?)
-    }
-
-    /// Ends it with a signal and waits; its exit code.
-    ///
-    /// # Errors
-    /// When it does not end in 20 s.
-    pub fn end(mut self, signal: i32) -> Result<Option<i32>> {
-        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
-        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
-        let mut code = None;
-        wait_until(&format!("{} has ended", self.name), 20, || {
-            match self.child.try_wait() {
-                Ok(Some(status)) => {
-                    code = status.code();
-                    true
-                }
-                _ => false,
-            }
-        })?;
-        Ok(code)
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
-    }
-}
-
 /// Folder, ports and secrets of one installation, and its parts while they run.
 pub struct Stack {
     dir: tempfile::TempDir,
@@ -147,6 +88,12 @@ pub struct Stack {
     http_port: u16,
     metrics_port: u16,
     password: String,
+    /// Where the agent sends, when that is not the collector itself.
+    pub uplink: Option<String>,
+    /// Further options of the collector.
+    pub collector_options: &'static [&'static str],
+    /// What the agent is started under, in words.
+    pub agent_under: String,
     /// The agent.
     pub agent: Option<Part>,
     /// The collector.
@@ -179,6 +126,9 @@ impl Stack {
             http_port: free_port()?,
             metrics_port: free_port()?,
             password,
+            uplink: None,
+            collector_options: &[],
+            agent_under: String::new(),
             agent: None,
             collector: None,
             engine: None,
@@ -224,6 +174,7 @@ impl Stack {
         ];
         self.engine = Some(Part::start(
             "procscope-engine",
+            &[],
             &arguments,
             self.dir.path().join("engine.log"),
         )?);
@@ -238,7 +189,7 @@ impl Stack {
     /// # Errors
     /// When it cannot be started.
     pub fn start_collector(&mut self) -> Result<()> {
-        let arguments = [
+        let mut arguments = vec![
             "run".to_owned(),
             "--listen".to_owned(),
             format!("127.0.0.1:{}", self.grpc_port),
@@ -254,8 +205,10 @@ impl Stack {
             self.path("token"),
             "--die-with-parent".to_owned(),
         ];
+        arguments.extend(self.collector_options.iter().map(|option| (*option).to_owned()));
         self.collector = Some(Part::start(
             "procscope-collector",
+            &[],
             &arguments,
             self.dir.path().join("collector.log"),
         )?);
@@ -278,7 +231,7 @@ impl Stack {
         let mut arguments = vec![
             "run".to_owned(),
             "--collector".to_owned(),
-            self.server(),
+            self.uplink.clone().unwrap_or_else(|| self.server()),
             "--token-file".to_owned(),
             self.path("token"),
             "--state-dir".to_owned(),
@@ -290,6 +243,7 @@ impl Stack {
         arguments.extend(options.iter().map(|option| (*option).to_owned()));
         self.agent = Some(Part::start(
             "procscope-agent",
+            &self.agent_under.split_whitespace().collect::<Vec<_>>(),
             &arguments,
             self.dir.path().join("agent.log"),
         )?);
@@ -299,7 +253,7 @@ impl Stack {
     /// Address of the collector's gRPC side.
     #[must_use]
     pub fn server(&self) -> String {
-        format!("http://127.0.0.1:{}", self.grpc_port)
+        format!("http://{}", self.grpc())
     }
 
     /// Address of the collector's HTTP side.
@@ -366,6 +320,34 @@ impl Stack {
     {
         let text = self.sql(query)?;
         text.parse().with_context(|| format!("{query}: {text}"))
+    }
+
+    /// Address and port of the collector's gRPC side.
+    #[must_use]
+    pub fn grpc(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc_port)
+    }
+
+    /// Every epoch is stored from its first snapshot to its last, once each, with all of their rows; how many they are.
+    ///
+    /// # Errors
+    /// When it is not, or the engine does not answer.
+    pub fn check_stored_once(&self) -> Result<u64> {
+        let sums = self.sql(
+            "SELECT count() = uniqExact(epoch, seq), sum(samples) = (SELECT count() FROM process_samples), \
+             sum(exits) = (SELECT count() FROM process_exits) FROM host_samples",
+        )?;
+        ensure!(sums == "1\t1\t1", "{sums}\n{}", self.logs());
+        let gaps = self.sql(
+            "SELECT epoch, count() AS n, max(seq) AS last FROM host_samples GROUP BY epoch HAVING n != last",
+        )?;
+        ensure!(gaps.is_empty(), "snapshots are missing: {gaps}\n{}", self.logs());
+        let lost = self.sql(
+            "SELECT arrayJoin(mapKeys(losses)) AS reason FROM host_samples WHERE reason LIKE 'spool%' OR reason IN \
+             ('queue_full', 'poison')",
+        )?;
+        ensure!(lost.is_empty(), "lost: {lost}\n{}", self.logs());
+        self.sql_number("SELECT count() FROM host_samples")
     }
 
     /// Waits until so many intervals can be asked for.

@@ -11,25 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 use procscope_tests_e2e::{Stack, alone, binary, free_port, library, refused};
 use procscope_tests_kernel::wait_until;
 
-/// Every snapshot of every epoch is stored once, in every table.
-fn check_exactly_once(stack: &Stack) -> Result<()> {
-    let gaps = stack.sql(
-        "SELECT count() FROM (SELECT epoch, count() AS n, uniqExact(seq) AS u, max(seq) AS last FROM host_samples \
-         GROUP BY epoch HAVING n != u OR u != last)",
-    )?;
-    ensure!(gaps == "0", "snapshots are missing or doubled:\n{}", stack.logs());
-    let rows = stack.sql(
-        "SELECT (SELECT sum(samples) FROM host_samples) = (SELECT count() FROM process_samples), \
-         (SELECT sum(exits) FROM host_samples) = (SELECT count() FROM process_exits)",
-    )?;
-    ensure!(
-        rows == "1\t1",
-        "rows are missing or doubled: {rows}\n{}",
-        stack.logs()
-    );
-    Ok(())
-}
-
 #[test]
 fn killed_parts_come_back_and_every_snapshot_is_stored_once() -> Result<()> {
     let _alone = alone();
@@ -47,7 +28,7 @@ fn killed_parts_come_back_and_every_snapshot_is_stored_once() -> Result<()> {
     stack.wait_for_intervals(25)?;
     let agent = stack.agent.take().context("it runs")?;
     ensure!(agent.end(libc::SIGTERM)? == Some(0), "{}", stack.logs());
-    check_exactly_once(&stack)
+    stack.check_stored_once().map(drop)
 }
 
 #[test]
@@ -75,7 +56,7 @@ fn an_agent_that_was_first_waits_for_its_collector_and_loses_nothing() -> Result
     stack.wait_for_intervals(3)?;
     ensure!(stack.stop()?.first() == Some(&Some(0)));
     stack.start_engine()?;
-    check_exactly_once(&stack)
+    stack.check_stored_once().map(drop)
 }
 
 #[test]
