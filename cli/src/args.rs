@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Hosts,
     /// Where each CPU-second of each host went, and what was lost
     Audit,
+    /// Agents that do not exist, to try what a collector bears; their hosts load-0000, load-0001, … stay in its store
+    Loadgen(Loadgen),
 }
 
 /// Arguments of `top`.
@@ -151,6 +153,29 @@ pub(crate) struct Exits {
     /// Only this process
     #[arg(long, value_name = "ID", value_parser = no_empty_text)]
     pub process_id: Option<String>,
+}
+
+/// Arguments of `loadgen`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Loadgen {
+    /// Agents, each with a connection of its own
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub agents: u32,
+    /// Processes of each
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub processes: u32,
+    /// Processes of each that end in an interval, within which they began
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub exits: u32,
+    /// Length of an interval
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration)]
+    pub interval: Duration,
+    /// For how long they measure
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    pub time: Duration,
+    /// How long they wait afterwards until all is stored
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = procscope_startup::parse_duration)]
+    pub settle: Duration,
 }
 
 /// What one row of `top` stands for.

@@ -14,6 +14,7 @@ mod heading;
 mod history;
 mod hosts;
 mod json;
+mod loadgen;
 mod output;
 mod records;
 mod sheet;
@@ -66,6 +67,7 @@ fn run() -> Result<()> {
             Command::Exits(exits) => exits::run(exits, &settings).await,
             Command::Hosts => hosts::run(&settings).await,
             Command::Audit => audit::run(&settings).await,
+            Command::Loadgen(load) => loadgen::run(load, &settings).await,
         }
     })
 }
