@@ -15,6 +15,10 @@ use crate::maps::BPF_F_MMAPABLE;
 #[map]
 static COSTS: Array<CostSlot> = Array::with_max_entries(PROGRAMS, BPF_F_MMAPABLE);
 
+/// A run that took longer was not running all the while: the host of a virtual machine, or an interrupt, had its CPU. Such
+/// a run counts, and its time is taken to be like that of the others.
+const TIMED_NS_MAX: u64 = 50_000;
+
 /// A run that has begun.
 #[derive(Clone, Copy)]
 pub(crate) struct Run {
@@ -64,6 +68,9 @@ pub(crate) fn end(run: Option<Run>) {
     };
     // SAFETY: a helper without conditions.
     let ns = unsafe { bpf_ktime_get_ns() } - begun_ns;
+    if ns > TIMED_NS_MAX {
+        return;
+    }
     // SAFETY: as in `begin`.
     unsafe {
         let timed_runs = read_volatile(&raw const (*slot).timed_runs);

@@ -13,6 +13,7 @@ use procscope_agent_common::{
 };
 
 use crate::{
+    cpu_time,
     maps::{EVENTS, count_drop},
     rss,
     task::{Task, write_filename},
@@ -99,6 +100,7 @@ pub(crate) fn on_exec(ctx: &BtfTracePointContext, task: Task, old_tid: u32, bprm
 /// `task` began to exit. Only the last thread of a process tells: `live` has already been counted down.
 #[inline(always)]
 pub(crate) fn on_exit(ctx: &BtfTracePointContext, task: Task) {
+    cpu_time::on_exit(task);
     let signal = task.signal();
     if signal.live() != 0 {
         return;

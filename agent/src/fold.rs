@@ -241,6 +241,7 @@ impl Fold {
 
     /// The last thread of a process began to exit.
     pub fn exit(&mut self, event: &ExitEvent) {
+        let quiet = self.quiet;
         let Some(process) = self.process(event.process) else {
             return;
         };
@@ -262,6 +263,31 @@ impl Fold {
             oom_killed: Some(event.oom_killed != 0),
         });
         self.exits_waiting += 1;
+        if quiet {
+            self.take_use_at_exit(event);
+        }
+    }
+
+    /// The end of the one thread that a process had is told late: what it has used by its exit belongs to the open
+    /// interval.
+    fn take_use_at_exit(&mut self, event: &ExitEvent) {
+        let key = ThreadKey::new(event.tid, event.process.start_boottime_ns);
+        let alone = self.processes.get(&event.process).is_some_and(|process| {
+            !process.threaded && !process.any_ended && event.threads <= 1 && event.tid == event.process.tgid
+        });
+        let late = event.process.start_boottime_ns < self.attached_boottime_ns || self.is_late(key);
+        if !alone || (late && !self.threads.contains_key(&key)) {
+            return;
+        }
+        let known = self
+            .threads
+            .get(&key)
+            .map_or_else(ThreadTotals::default, |thread| thread.totals);
+        let so_far = ThreadTotals {
+            cpu_time_ns: event.cpu_time_ns,
+            ..ThreadTotals::default()
+        };
+        _ = self.advance(key, event.process, known.combine(so_far, u64::max), Used::Now);
     }
 
     /// A thread ran for the last time. `peak_pages`: its peak in this interval, 0 when nothing was seen.

@@ -20,7 +20,7 @@ use crate::{
     audit::{AuditReading, Used, audit},
     clock,
     cost::{Budget, Constants, Costs, cost},
-    drain::{Drain, DrainError, Event},
+    drain::{Drain, DrainError, Event, WaitsByProcess},
     fold::{Fold, Place},
     host,
     identity::Identities,
@@ -30,7 +30,7 @@ use crate::{
     rows::{Frozen, Rows},
     sample::{self, Instant, Teller, Told, Units},
 };
-use readings::{attach, read_audit, sample_proc, trim_memory, visit_every_cpu};
+use readings::{attach, preemptions, read_audit, sample_proc, trim_memory, visit_every_cpu};
 pub use settings::{Hooks, Settings, SourceChoice};
 
 /// The ring buffer is emptied at least this often, also when an interval is longer.
@@ -38,6 +38,15 @@ const EVENTS_EVERY: Duration = Duration::from_millis(100);
 
 /// An interval ends early when so many processes have ended in it: what is kept of them has a bound.
 const EXITS_WAITING_MAX: u64 = 4_096;
+
+/// The books are of one instant, tasks are read one after the other. What runs while the reader has lost its CPU in
+/// between is used after that instant, so a walk that it happened to is walked again, a few times …
+const WALKS_MAX: u32 = 3;
+/// … unless it was this short all the same.
+const SHORT_WALK_NS: u64 = 1_000_000;
+
+/// An interval with so many exits takes memory that later ones do not need.
+const EXITS_MANY: usize = 1_024;
 
 /// Between the slot of a thread that ends and its event lie some nanoseconds.
 const AFTER_SLOT: Duration = Duration::from_micros(200);
@@ -88,6 +97,8 @@ pub struct Observer {
     next_drain_ns: u64,
     /// The hot programs are detached.
     quiet: bool,
+    /// The memory of a storm has not been given back.
+    swollen: bool,
     budget: Budget,
     costs_before: Costs,
     overflow_before: HashMap<u64, OverflowSlot>,
@@ -188,6 +199,7 @@ impl Observer {
             hidden,
             next_drain_ns: clock::monotonic_ns().saturating_add(interval_ns),
             quiet,
+            swollen: false,
             budget,
             costs_before,
             overflow_before: HashMap::new(),
@@ -307,9 +319,35 @@ impl Observer {
         Ok(self.freeze()?.thaw()?)
     }
 
-    /// Finds what is there now, and what has gone.
-    fn walk(&mut self) -> Result<(), ObserveError> {
+    /// Finds what is there now, and what has gone: when now is, and what the books say of it.
+    fn walk(&mut self) -> Result<(Instant, AuditReading), ObserveError> {
         self.fold.begin_walk();
+        let mut walks = 0;
+        let at = loop {
+            let now = Instant {
+                wall_ns: clock::wall_ns(),
+                boottime_ns: clock::boottime_ns(),
+            };
+            let reading = read_audit(self.drain.as_ref())?;
+            let preemptions = preemptions();
+            self.walk_tasks()?;
+            self.take_events();
+            walks += 1;
+            let took_ns = clock::boottime_ns().saturating_sub(now.boottime_ns);
+            if took_ns < SHORT_WALK_NS || walks >= WALKS_MAX || preemptions == self::preemptions() {
+                break (now, reading);
+            }
+        };
+        let drain = self.drain.as_ref();
+        if self.fold.note_missing(|tid, start| drain?.last_word(tid, start)) {
+            // A program that has written the slot is about to write the event.
+            std::thread::sleep(AFTER_SLOT);
+            self.take_events();
+        }
+        Ok(at)
+    }
+
+    fn walk_tasks(&mut self) -> Result<(), ObserveError> {
         let fold = &mut self.fold;
         if let Some(drain) = &mut self.drain {
             drain.walk(|found, peak| fold.found(found, peak))?;
@@ -319,13 +357,6 @@ impl Observer {
             sample_proc(fold, &self.hidden, self.proc_units);
         } else {
             sample_proc(fold, &host::processes(), self.proc_units);
-        }
-        self.take_events();
-        let drain = self.drain.as_ref();
-        if self.fold.note_missing(|tid, start| drain?.last_word(tid, start)) {
-            // A program that has written the slot is about to write the event.
-            std::thread::sleep(AFTER_SLOT);
-            self.take_events();
         }
         Ok(())
     }
@@ -339,13 +370,14 @@ impl Observer {
         if let Some(drain) = &mut self.drain {
             drain.next_epoch()?;
         }
-        let now = Instant {
-            wall_ns: clock::wall_ns(),
-            boottime_ns: clock::boottime_ns(),
-        };
-        let reading = read_audit(self.drain.as_ref())?;
-        self.walk()?;
+        let (now, reading) = self.walk()?;
         let waits = self.drain.as_mut().map(Drain::take_waits).unwrap_or_default();
+        // Nobody counts them in quiet mode.
+        let waits = if self.quiet {
+            WaitsByProcess::default()
+        } else {
+            waits
+        };
         let drain = self.drain.as_ref();
         let drops = drain.map(Drain::drops).transpose()?.unwrap_or_default();
         let mut ways = DropReason::ALL.iter().zip(drops.iter().zip(&self.drops_before));
@@ -367,6 +399,11 @@ impl Observer {
             |row| teller.tell(row),
         );
         let mut told = teller.told;
+        let many = told.exits.len() >= EXITS_MANY;
+        if self.swollen && !many {
+            trim_memory();
+        }
+        self.swollen = many;
 
         let mut losses: Vec<v1::Loss> = DropReason::ALL
             .iter()

@@ -264,9 +264,12 @@ pub fn lost_ends(
 
 fn exit(process: &FoldedProcess, end: Exit, identity: &Identity, units: Units) -> v1::ProcessExit {
     let lifetime_ns = end.end_boottime_ns.saturating_sub(process.key.start_boottime_ns);
-    let io = |count: u64| units.counts_io_of(process).then_some(count);
-    let disk_io = |count: u64| units.counts_disk_io_of(process).then_some(count);
-    let scheduler = |count: u64| (!process.facts.from_proc).then_some(count);
+    // Nobody told of its end: what is known of its life is a part, and a part is not the figure.
+    let whole = end.status.is_some() || process.facts.from_proc;
+    let io = |count: u64| (whole && units.counts_io_of(process)).then_some(count);
+    let disk_io = |count: u64| (whole && units.counts_disk_io_of(process)).then_some(count);
+    let scheduler = |count: u64| (end.status.is_some() && !process.facts.from_proc).then_some(count);
+    let known = |count: u64| whole.then_some(count);
     // The low seven bits are the signal, the next byte what was given to exit(2).
     let signal = end
         .status
@@ -298,12 +301,12 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Identity, units: Units) -
         runqueue_ns: scheduler(process.life.runqueue_ns),
         voluntary_switches: scheduler(process.life.voluntary_switches),
         involuntary_switches: scheduler(process.life.involuntary_switches),
-        minor_faults: Some(process.life.minor_faults),
-        major_faults: Some(process.life.major_faults),
+        minor_faults: known(process.life.minor_faults),
+        major_faults: known(process.life.major_faults),
         exe: identity.exe.clone(),
         source: source(process),
-        user_time_ns: Some(process.life_split.user_ns),
-        system_time_ns: Some(process.life_split.system_ns),
+        user_time_ns: known(process.life_split.user_ns),
+        system_time_ns: known(process.life_split.system_ns),
         runqueue_waits: scheduler(process.life.runqueue_waits),
         read_bytes: io(process.life.read_bytes),
         written_bytes: io(process.life.written_bytes),

@@ -34,14 +34,29 @@ pub(super) struct Ended {
 impl Fold {
     /// Takes note of threads that the walk did not find and that have ended by their slots, and says whether there are
     /// any. Their ends may have been told since the last look at the events: after one more look they are lost.
+    ///
+    /// In quiet mode a thread that exits says what it has used so far, and its end is told later: what is known of it
+    /// belongs to this interval.
     pub fn note_missing(&mut self, last_word: impl Fn(u32, u64) -> Option<LastWord>) -> bool {
         let walk = self.walk;
         let mut any = false;
         for (key, thread) in &mut self.threads {
-            if thread.walk != walk && !thread.ended {
-                let word = last_word(key.tid, key.start_boottime_ns);
-                thread.seen_ended = word.is_some_and(|word| word.ended);
-                any |= thread.seen_ended;
+            if thread.walk == walk || thread.ended {
+                continue;
+            }
+            let Some(word) = last_word(key.tid, key.start_boottime_ns) else {
+                continue;
+            };
+            thread.seen_ended = word.ended;
+            any |= thread.seen_ended;
+            let so_far_ns = word.cpu_time_ns.saturating_sub(thread.totals.cpu_time_ns);
+            if self.quiet
+                && so_far_ns > 0
+                && let Some(process) = self.processes.get_mut(&thread.process)
+            {
+                thread.totals.cpu_time_ns += so_far_ns;
+                process.totals.cpu_time_ns += so_far_ns;
+                process.changed = true;
             }
         }
         any
@@ -74,13 +89,13 @@ impl Fold {
             let certain = from_proc || (thread.seen_ended && word.is_some_and(|word| word.ended));
             let long_ago = now_boottime_ns.saturating_sub(thread.seen_boottime_ns) >= LOST_AFTER_NS;
             if certain || (long_ago && walk - thread.walk > WALKS_UNTIL_LOST) {
-                lost.push((word, thread.process, thread.totals));
+                lost.push((*key, word, thread.process, thread.totals));
                 return false;
             }
             true
         });
-        for (word, process, before) in lost {
-            let Some(process) = self.processes.get_mut(&process) else {
+        for (thread, word, whose, before) in lost {
+            let Some(process) = self.processes.get_mut(&whose) else {
                 self.lost_ends += 1;
                 continue;
             };
@@ -90,6 +105,8 @@ impl Fold {
             process.any_ended = true;
             process.changed = true;
             process.any_lost |= !process.facts.from_proc;
+            // It is counted here and once.
+            process.leader_ended |= thread.tid == whose.tgid;
             process.touched = walk;
             process.touched_boottime_ns = begun_boottime_ns;
             if let Some(word) = word {

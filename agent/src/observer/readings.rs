@@ -82,7 +82,19 @@ pub(super) fn visit_every_cpu() -> HashSet<u32> {
     visited
 }
 
-/// Gives the memory that loading took back to the machine.
+/// How often this thread has lost its CPU to another; 0 when the kernel does not say.
+pub(super) fn preemptions() -> i64 {
+    // SAFETY: all zeroes is a good `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: it is written to before the call returns, and to nothing else.
+    if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) } == 0 {
+        usage.ru_nivcsw
+    } else {
+        0
+    }
+}
+
+/// Gives memory that is not needed any more back to the machine: of loading, of a storm.
 pub(super) fn trim_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: frees what the allocator holds unused; any thread may call it at any time.

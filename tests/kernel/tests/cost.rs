@@ -143,6 +143,34 @@ fn beyond_the_budget_the_hot_programs_go_and_cpu_time_stays_exact() -> Result<()
     Ok(())
 }
 
+/// Share of an interval that its residual may be where burners end in it, each of which used more than that.
+const QUIET_RESIDUAL_PERCENT: u64 = 20;
+
+#[test]
+fn in_quiet_mode_too_what_was_used_before_an_exit_is_in_the_interval_of_the_exit() -> Result<()> {
+    let _alone = alone();
+    let mut watch = Watch::with(|settings| {
+        settings.hooks = Hooks::Quiet;
+        settings.interval = std::time::Duration::from_millis(250);
+    })?;
+    watch.next_interval()?;
+    let mut worst = 0;
+    for _burner in 0..12 {
+        let burner = Program::start(LOAD, "burn 190 1")?;
+        let pid = burner.pid();
+        let seen = watch.snapshots.len();
+        watch.exit_of(pid)?;
+        for snapshot in &watch.snapshots[seen..] {
+            let audit = snapshot.audit.as_ref().context("every snapshot has its audit")?;
+            let share = audit.residual_ns.unsigned_abs() * 100 / audit.wall_ns.max(1);
+            worst = worst.max(share);
+        }
+    }
+    println!("the residual of one interval is at most {worst} %");
+    ensure!(worst <= QUIET_RESIDUAL_PERCENT, "{worst} % of an interval");
+    Ok(())
+}
+
 #[test]
 fn in_quiet_mode_the_books_balance_and_peaks_are_as_the_kernel_notes_them() -> Result<()> {
     let _alone = alone();

@@ -38,6 +38,54 @@ fn in_quiet_mode_a_process_whose_last_end_nobody_heard_is_counted_as_lost() {
     assert_eq!(lost, Some(1));
 }
 
+#[test]
+fn in_quiet_mode_what_was_used_before_the_exit_is_in_the_interval_of_the_exit() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    let exited = ExitEvent {
+        cpu_time_ns: 700,
+        ..exit(key(10), 77)
+    };
+    fold.exit(&exited);
+    assert_eq!(of(&interval(&mut fold, &[]), key(10)), Some((700, 700, false)));
+    // The kernel frees it at its leisure.
+    fold.thread_end(&leader_end(key(10), 750), 0);
+    fold.process_freed(&freed(key(10), 750));
+    let folded = interval(&mut fold, &[]);
+    assert_eq!(of(&folded, key(10)), Some((750, 50, true)));
+    assert_eq!((folded.lost_ends, folded.torn_reads), (0, 0));
+}
+
+#[test]
+fn in_quiet_mode_a_thread_that_is_missing_has_used_what_it_said_at_its_exit() {
+    let mut fold = seeded(&[]);
+    fold.go_quiet();
+    fold.fork(&fork(key(10)));
+    interval(&mut fold, &[leader(key(10), 100), task(key(10), 11, 7, cpu(40))]);
+    fold.begin_walk();
+    fold.task(&leader(key(10), 100), 0);
+    let word = |tid, _start| {
+        (tid == 11).then_some(LastWord {
+            cpu_time_ns: 240,
+            runqueue_ns: 0,
+            ended: false,
+        })
+    };
+    assert!(!fold.note_missing(word), "nothing is lost yet");
+    let mut rows = Vec::new();
+    fold.finish(ATTACHED + 2_000, word, |row| {
+        if let Row::Anew(process) = row {
+            rows.push((process.totals.cpu_time_ns, process.delta.cpu_time_ns));
+        }
+        Place::default()
+    });
+    assert_eq!(rows, [(340, 200)]);
+    fold.thread_end(&end(key(10), 11, 7, 250), 0);
+    let folded = interval(&mut fold, &[leader(key(10), 100)]);
+    assert_eq!(of(&folded, key(10)), Some((350, 10, false)));
+}
+
 /// CPU time of the life of the one process that ended, and of its last row: in all, and in the interval.
 fn life_and_last_row(folded: &Interval) -> (u64, u64, u64) {
     let process = folded.processes.first().unwrap();
