@@ -1,5 +1,6 @@
 //! One interval after another: waits, drains, folds, and makes a snapshot.
 
+mod books;
 mod readings;
 mod settings;
 
@@ -17,19 +18,19 @@ use procscope_proto::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
-    audit::{AuditReading, Used, audit},
+    audit::{AuditReading, audit},
     clock,
     cost::{Budget, Constants, Costs, cost},
     drain::{Drain, DrainError, Event, WaitsByProcess},
     fold::{Fold, Place},
     host,
     identity::Identities,
-    losses::{LOST_END, TABLE_FULL},
     probes::{self, ProbeError, TimeAccounting},
     procfs::ProcUnits,
     rows::{Frozen, Rows},
     sample::{self, Instant, Teller, Told, Units},
 };
+use books::{losses, used};
 use readings::{attach, preemptions, read_audit, sample_proc, trim_memory, visit_every_cpu};
 pub use settings::{Hooks, Settings, SourceChoice};
 
@@ -405,18 +406,7 @@ impl Observer {
         }
         self.swollen = many;
 
-        let mut losses: Vec<v1::Loss> = DropReason::ALL
-            .iter()
-            .zip(drops.iter().zip(&self.drops_before))
-            .map(|((_reason, name), (now, before))| (*name, now.saturating_sub(*before)))
-            .chain([(LOST_END, folded.lost_ends), (TABLE_FULL, folded.overflow)])
-            .filter(|(_name, count)| *count > 0)
-            .map(|(name, count)| v1::Loss {
-                reason: name.to_owned(),
-                count,
-            })
-            .collect();
-        losses.sort_by(|a, b| a.reason.cmp(&b.reason));
+        let losses = losses(&drops, &self.drops_before, &folded);
         // Nothing was lost, nothing is asked.
         if drops.iter().any(|count| *count > 0) {
             for row in self.overflow()? {
@@ -497,19 +487,5 @@ impl Observer {
             Event::ThreadEnd(event, peak) => fold.thread_end(event, peak),
             Event::ProcessFreed(event) => fold.process_freed(event),
         });
-    }
-}
-
-/// What processes and kernel threads used, and how much is not certain.
-fn used(told: &Told, losses: &[v1::Loss], torn_reads: u64) -> Used {
-    Used {
-        process_ns: told.process_ns,
-        kthread_ns: told.kthread_ns,
-        lost_events: losses
-            .iter()
-            .filter(|loss| loss.reason != "slot_collision")
-            .map(|loss| loss.count)
-            .sum(),
-        torn_reads,
     }
 }

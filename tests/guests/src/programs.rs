@@ -59,6 +59,10 @@ const CORE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "clock",
+        &["a_wall_clock_that_jumps_changes_no_duration_and_no_identity"],
+    ),
+    (
         "privilege",
         &[
             "the_two_capabilities_are_enough",

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use procscope_proto::v1::Snapshot;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 use crate::queue::Queue;
@@ -67,6 +68,23 @@ fn what_was_written_is_read() {
     assert_eq!(seqs, (1..=90).collect::<Vec<_>>());
     assert!(!reader.is_torn());
     assert_eq!(reader.seen(), 90);
+}
+
+#[test]
+fn a_segment_of_the_first_version_is_read_for_ever() {
+    // Written by `fuzz/examples/seeds.rs` when the format was new. With another format, another magic and another file.
+    let bytes = include_bytes!("../../../../fuzz/corpus/segment/four").to_vec();
+    let mut reader = Reader::new(bytes, 7, 0);
+    let read: Vec<_> = reader
+        .by_ref()
+        .map(|(header, raw)| {
+            let snapshot = Snapshot::decode(raw.as_slice()).unwrap();
+            (header.seq, snapshot.host, snapshot.samples[0].cpu_time_ns)
+        })
+        .collect();
+    let expected = (1..=4).map(|seq| (seq, "web-1".to_owned(), 9_000_000 * seq));
+    assert_eq!(read, expected.collect::<Vec<_>>());
+    assert!(!reader.is_torn());
 }
 
 #[test]
