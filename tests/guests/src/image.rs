@@ -14,6 +14,7 @@ use crate::{
 };
 
 const INIT: &str = include_str!("init.sh");
+const SPOOL_INIT: &str = include_str!("spool_init.sh");
 
 /// Names that busybox has in a guest. Its shell would prefer its own `setpriv` and `unshare`, which know less, so
 /// tests get this machine's shell.
@@ -30,16 +31,7 @@ const TOOLS: &[&str] = &["bpftool", "setpriv", "unshare"];
 /// # Errors
 /// Names what is missing, and what brings it.
 pub fn image(cache: &Path, programs: &Programs) -> Result<Vec<u8>> {
-    let mut archive = Archive::default();
-    for folder in ["/proc", "/sys", "/tmp"] {
-        archive.folder(Path::new(folder));
-    }
-    archive.console();
-    archive.program(Path::new("/init"), INIT.as_bytes().to_vec());
-    archive.program(Path::new("/bin/busybox"), read(&cache.join("busybox"))?);
-    for name in BUSYBOX {
-        archive.link(&Path::new("/bin").join(name), "busybox");
-    }
+    let mut archive = bare(cache, INIT)?;
     add_tool(&mut archive, Path::new("/bin/sh"), &find("sh")?)?;
     for name in TOOLS {
         add_tool(&mut archive, &Path::new("/usr/bin").join(name), &find(name)?)?;
@@ -56,6 +48,31 @@ pub fn image(cache: &Path, programs: &Programs) -> Result<Vec<u8>> {
     }
     archive.program(Path::new("/tests"), list.concat().into_bytes());
     Ok(archive.bytes())
+}
+
+/// One that writes a spool on its disk, or reads the one that is there; by `program`, which knows how.
+///
+/// # Errors
+/// As `image`.
+pub fn spool_image(cache: &Path, program: &Path) -> Result<Vec<u8>> {
+    let mut archive = bare(cache, SPOOL_INIT)?;
+    archive.folder(Path::new("/disk"));
+    archive.program(Path::new("/spool"), read(program)?);
+    Ok(archive.bytes())
+}
+
+fn bare(cache: &Path, init: &str) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for folder in ["/proc", "/sys", "/tmp"] {
+        archive.folder(Path::new(folder));
+    }
+    archive.console();
+    archive.program(Path::new("/init"), init.as_bytes().to_vec());
+    archive.program(Path::new("/bin/busybox"), read(&cache.join("busybox"))?);
+    for name in BUSYBOX {
+        archive.link(&Path::new("/bin").join(name), "busybox");
+    }
+    Ok(archive)
 }
 
 /// A program of this machine, with the libraries that the loader would load.

@@ -39,11 +39,18 @@ pub enum Heard {
 }
 
 impl Machine {
-    /// Starts a kernel with a file system. `folder` holds what it needs and what it says on its console.
+    /// Starts a kernel with a file system, and with a `disk` that outlives it. `folder` holds what it needs and what it
+    /// says on its console.
     ///
     /// # Errors
     /// When there is no emulator or no kernel.
-    pub fn start(cache: &Path, kernel: &Path, image: &Path, folder: &Path) -> Result<Self> {
+    pub fn start(
+        cache: &Path,
+        kernel: &Path,
+        image: &Path,
+        disk: Option<&Path>,
+        folder: &Path,
+    ) -> Result<Self> {
         ensure!(
             kernel.is_file(),
             "there is no kernel {}: run `cargo xtask setup --tests`",
@@ -73,6 +80,14 @@ impl Machine {
             .args(["-serial", "stdio"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let Some(disk) = disk {
+            // What the guest has not flushed is gone with it; what it has is this machine's.
+            let drive = format!(
+                "file={},if=none,id=disk,format=raw,cache=writeback",
+                disk.display()
+            );
+            command.args(["-drive", &drive, "-device", "nvme,drive=disk,serial=disk"]);
+        }
         let log = folder.join("emulator.log");
         let log = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let mut emulator = command

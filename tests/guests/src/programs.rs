@@ -132,6 +132,18 @@ pub fn build() -> Result<Programs> {
     Ok(Programs { helpers, tests })
 }
 
+/// The program of `tests/kernel` that others start.
+///
+/// # Errors
+/// When cargo fails.
+pub fn helper() -> Result<PathBuf> {
+    let built = executables(&["--package", "procscope-tests-kernel", "--bins"])?;
+    built
+        .into_iter()
+        .find_map(|(name, program)| (name == "procscope-tests-kernel").then_some(program))
+        .context("cargo made no program procscope-tests-kernel")
+}
+
 /// Names of the tests in a program; it runs on this machine as in a guest.
 fn listed(program: &Path) -> Result<Vec<String>> {
     let said = output(Command::new(program).args(["--list", "--format", "terse"]))?;

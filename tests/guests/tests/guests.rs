@@ -102,7 +102,7 @@ fn guest(cache: &Path, kernel: &str, folder: &Path, image: &Path, programs: &Pro
     let start = Instant::now();
     let own: PathBuf = folder.join(kernel);
     fs::create_dir_all(&own).with_context(|| format!("create {}", own.display()))?;
-    let boot = || Machine::start(cache, &cache.join("kernels").join(kernel), image, &own);
+    let boot = || Machine::start(cache, &cache.join("kernels").join(kernel), image, None, &own);
     let (mut machine, mut starts) = (boot()?, 1);
     let (mut passed, mut failed) = (0, 0);
     let mut test_start = Instant::now();

@@ -3,6 +3,7 @@
 //! Each prints what the kernel says of it as `key value` lines, and waits for a line on its input where a test
 //! wants to look at it.
 
+mod spool;
 mod storms;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
     hint::black_box,
     io::{self, BufRead as _, Read as _, Write as _},
     os::unix::ffi::OsStrExt as _,
+    path::Path,
     process::{Command, ExitCode},
     thread,
     time::Duration,
@@ -85,6 +87,9 @@ fn run(arguments: &[&str]) -> Result<()> {
         }
         // Touches so many MiB, says so, and keeps or frees them before it waits.
         ["touch", mib, keep] => touch(mib.parse()?, keep == "keep"),
+        // Writes a spool until the power is cut, or reads what is left of one.
+        ["spool", "write", folder] => spool::write(Path::new(folder)),
+        ["spool", "read", folder] => spool::read(Path::new(folder)),
         // Runs a program so many times, one after another, and says what its children used.
         ["spawn", count, program] => {
             for _run in 0..count.parse::<u32>()? {

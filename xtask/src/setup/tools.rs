@@ -22,10 +22,14 @@ const PACKAGED: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("stress-ng", "stress-ng"),
     ("setpriv", "util-linux"),
-    // e2e: the live top in a terminal, faults at system calls, the interfaces from outside.
+    // e2e and faults: the live top in a terminal, faults at system calls, the interfaces from outside, networks that
+    // fail, a disk for a guest.
     ("tmux", "tmux"),
     ("strace", "strace"),
     ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("jq", "jq"),
     // fuzz: what leads it by coverage is written in C++.
     ("c++", "g++"),
