@@ -9,6 +9,8 @@ use std::{
 use procscope_startup::{Failure, Result, check_listen, parse_duration, read_config, read_secret};
 use serde::Deserialize;
 
+use crate::retention::{Retention, RetentionKeys};
+
 /// Where gRPC listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:7400";
 
@@ -108,6 +110,8 @@ struct Keys {
     die_with_parent: Option<bool>,
     #[serde(default)]
     store: StoreKeys,
+    #[serde(default)]
+    retention: RetentionKeys,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,6 +140,8 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Stop with the parent process.
     pub die_with_parent: bool,
+    /// How long rows are kept, and how full the disk may get.
+    pub retention: Retention,
 }
 
 /// How to reach the store.
@@ -251,6 +257,7 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
         insecure,
         flush_interval,
         die_with_parent: options.die_with_parent || file.die_with_parent.unwrap_or(false),
+        retention: file.retention.check()?,
     })
 }
 
@@ -334,6 +341,10 @@ mod tests {
             ("[store]\nurl = \"http://me:pw@h:1\"", "--store-user"),
             ("[store]\ndatabase = \"a b\"", "--store-database"),
             ("[store]\nhost = \"x\"", "host"),
+            ("[retention]\nsamples_days = 0", "samples_days"),
+            ("[retention]\nminutes_days = 3", "minutes_days"),
+            ("[retention]\nhours_days = 29", "hours_days"),
+            ("[retention]\ndays = 3", "days"),
         ] {
             let failure = check(&Options::default(), file).unwrap_err();
             assert!(

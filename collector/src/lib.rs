@@ -4,9 +4,12 @@ pub mod api;
 pub mod batch;
 pub mod clock;
 pub mod config;
+mod fault;
 pub mod ingest;
 pub mod model;
 pub mod query;
+pub mod retention;
+pub mod rollup;
 pub mod self_stats;
 pub mod store;
 mod supervise;
@@ -37,6 +40,8 @@ use crate::{
     config::Config,
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, QUEUE_LEN_MAX},
     query::Queries,
+    retention::Room,
+    rollup::{Rollup, Touched},
     self_stats::SelfStats,
     store::{Store, StoreError},
     writer::Writer,
@@ -92,6 +97,7 @@ pub async fn run(
     let store = Store::new(&config.store);
     let agents = Arc::new(Agents::default());
     let (ready_sender, ready) = watch::channel(false);
+    let (room_sender, room) = watch::channel(Room::Enough);
     let (stop_sender, stop) = watch::channel(false);
     let (queue_sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
 
@@ -99,14 +105,25 @@ pub async fn run(
     let mut supervisor = tokio::spawn(supervise::keep_ready(
         store.clone(),
         config.store.url.clone(),
+        config.retention,
         Arc::clone(&stats),
         ready_sender.clone(),
+        room_sender,
     ));
     let reporter = tokio::spawn(supervise::report_health(health, ready.clone()));
+    let touched = Arc::new(Touched::default());
+    let rollup = Rollup {
+        store: store.clone(),
+        touched: Arc::clone(&touched),
+        kept_ms: (config.retention.samples_ms(), config.retention.minutes_ms()),
+        stats: Arc::clone(&stats),
+    };
+    let rollup = tokio::spawn(rollup.run(ready.clone()));
     let writer = Writer::new(
         store.clone(),
         Arc::clone(&agents),
         Arc::clone(&stats),
+        touched,
         ready_sender,
     );
     let writer = tokio::spawn(writer.run(queue, config.flush_interval));
@@ -118,6 +135,7 @@ pub async fn run(
         store.clone(),
         queue_sender,
         ready.clone(),
+        room.clone(),
         stop.clone(),
     );
     let close_queue = ingest.closer();
@@ -140,6 +158,7 @@ pub async fn run(
         queries,
         stats: Arc::clone(&stats),
         ready,
+        room,
         host_check,
     });
     let http = axum::serve(listeners.http, routes).with_graceful_shutdown(stopped(stop));
@@ -174,6 +193,7 @@ pub async fn run(
         Ok(())
     };
     supervisor.abort();
+    rollup.abort();
     reporter.abort();
     outcome
 }

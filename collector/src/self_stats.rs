@@ -45,6 +45,12 @@ pub struct SelfStats {
     inserts: Family<Table, Counter>,
     retries: Counter,
     set_aside: Counter,
+    leases: Counter,
+    handed_over: Counter,
+    windows: Counter,
+    windows_forgotten: Counter,
+    rollup_failures: Counter,
+    disk_free: Gauge,
     insert_seconds: Histogram,
     visible_seconds: Histogram,
     waiting: Gauge,
@@ -74,6 +80,12 @@ impl SelfStats {
             inserts: Family::default(),
             retries: Counter::default(),
             set_aside: Counter::default(),
+            leases: Counter::default(),
+            handed_over: Counter::default(),
+            windows: Counter::default(),
+            windows_forgotten: Counter::default(),
+            rollup_failures: Counter::default(),
+            disk_free: Gauge::default(),
             insert_seconds: seconds(),
             visible_seconds: seconds(),
             waiting: Gauge::default(),
@@ -120,6 +132,33 @@ impl SelfStats {
             "Snapshots that the store refused for good",
             self.set_aside.clone(),
         );
+        r.register(
+            "leases_taken",
+            "Epochs that this collector took because another one held them, or nobody",
+            self.leases.clone(),
+        );
+        r.register(
+            "snapshots_handed_over",
+            "Snapshots that were dropped on their way because another collector has taken their epoch",
+            self.handed_over.clone(),
+        );
+        r.register(
+            "windows_computed",
+            "Minutes and hours of hosts that were computed, again after late rows",
+            self.windows.clone(),
+        );
+        r.register(
+            "windows_forgotten",
+            "Minutes and hours that found no room among those to be computed, so that everything is looked over",
+            self.windows_forgotten.clone(),
+        );
+        r.register(
+            "rollup_failures",
+            "Computations of minutes and hours that failed and are tried again",
+            self.rollup_failures.clone(),
+        );
+        let free = "Room on the disk of the store that has least";
+        r.register_with_unit("store_disk_free", free, Unit::Bytes, self.disk_free.clone());
         let insert = "Time one insert took";
         r.register_with_unit("insert", insert, Unit::Seconds, self.insert_seconds.clone());
         let visible =
@@ -168,6 +207,37 @@ impl SelfStats {
     pub fn set_aside(&self, bytes: usize) {
         self.done(bytes);
         self.set_aside.inc();
+    }
+
+    /// A snapshot that went to the writer is another collector's now.
+    pub fn handed_over(&self, bytes: usize) {
+        self.done(bytes);
+        self.handed_over.inc();
+    }
+
+    /// Epochs were taken.
+    pub fn leases_taken(&self, epochs: usize) {
+        self.leases.inc_by(u64::try_from(epochs).unwrap_or(u64::MAX));
+    }
+
+    /// Minutes or hours were computed.
+    pub fn rolled_up(&self, windows: usize) {
+        self.windows.inc_by(u64::try_from(windows).unwrap_or(u64::MAX));
+    }
+
+    /// A window found no room among those to be computed.
+    pub fn rollup_forgotten(&self) {
+        self.windows_forgotten.inc();
+    }
+
+    /// A computation failed.
+    pub fn rollup_failed(&self) {
+        self.rollup_failures.inc();
+    }
+
+    /// How much room the store's disk has.
+    pub fn disk_free(&self, bytes: u64) {
+        self.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     fn done(&self, bytes: usize) {

@@ -13,6 +13,7 @@ use crate::{
     api::grpc::Grpc,
     clock,
     ingest::Ingest,
+    retention::{Retention, Room},
     self_stats::SelfStats,
     store::{Store, StoreError},
 };
@@ -23,7 +24,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// How often we say what we wait for.
 const SAY_EVERY: u32 = 6;
 
-/// How often a store that answered is asked whether it still does.
+/// How often a store that answered is asked whether it still does, and how much room it has.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a probe may take.
@@ -34,11 +35,13 @@ const PROBE_MAX: Duration = Duration::from_secs(10);
 pub(crate) async fn keep_ready(
     store: Store,
     url: String,
+    retention: Retention,
     stats: Arc<SelfStats>,
     ready: watch::Sender<bool>,
+    room: watch::Sender<Room>,
 ) -> StoreError {
     let mut tries: u32 = 0;
-    while let Err(error) = prepare(&store).await {
+    while let Err(error) = prepare(&store, retention).await {
         if matches!(error, StoreError::Schema { .. }) {
             return error;
         }
@@ -57,8 +60,12 @@ pub(crate) async fn keep_ready(
     set(&stats, &ready, true);
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
-        let answered = match tokio::time::timeout(PROBE_MAX, store.version()).await {
-            Ok(Ok(_version)) => true,
+        let answered = match tokio::time::timeout(PROBE_MAX, store.free_bytes()).await {
+            Ok(Ok(free)) => {
+                stats.disk_free(free);
+                judge(free, retention.free_bytes_min, &room);
+                true
+            }
             Ok(Err(error)) => {
                 if *ready.borrow() {
                     warn!(store = url, error = error.chain(), "the store does not answer");
@@ -76,9 +83,25 @@ fn set(stats: &SelfStats, ready: &watch::Sender<bool>, now: bool) {
     ready.send_if_modified(|was| std::mem::replace(was, now) != now);
 }
 
-async fn prepare(store: &Store) -> Result<(), StoreError> {
+async fn prepare(store: &Store, retention: Retention) -> Result<(), StoreError> {
     store.migrate(clock::now_ms()).await?;
-    store.check_columns().await
+    store.check_columns().await?;
+    store.keep(retention).await
+}
+
+/// Says when the store's disk gets too full, and when it has room again.
+fn judge(free_bytes: u64, floor_bytes: u64, room: &watch::Sender<Room>) {
+    let now = room.borrow().next(free_bytes, floor_bytes);
+    let changed = room.send_if_modified(|was| std::mem::replace(was, now) != now);
+    match (changed, now) {
+        (false, _) => {}
+        (true, Room::Little) => warn!(
+            free_bytes,
+            floor_bytes,
+            "the disk of the store is almost full: agents keep what they measure until there is room"
+        ),
+        (true, Room::Enough) => info!(free_bytes, "the disk of the store has room again"),
+    }
 }
 
 /// Tells health checks what `ready` says, service by service.

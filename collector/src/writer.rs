@@ -1,7 +1,7 @@
 //! Batches into the store: retries what may pass, sets aside what cannot, acknowledges what is stored.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,12 +12,16 @@ use tracing::{error, info, warn};
 use crate::{
     batch::{Batch, Batcher, Limits, Pending},
     clock,
+    fault::{self, Point},
     ingest::Agents,
     model::{AgentEpoch, Snapshot},
+    rollup::Touched,
     self_stats::SelfStats,
     store::{
         Store, StoreError, Table,
         insert::{Frozen, freeze, freeze_marks, freeze_set_aside},
+        leases::EPOCHS_MAX,
+        rollups::Step,
     },
 };
 
@@ -45,26 +49,45 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 /// How often the table `agents` is told how far each is stored. People read it; the collector asks the rows themselves.
 const MARKS_EVERY: Duration = Duration::from_secs(30);
 
+/// How an insert ended.
+#[derive(Debug)]
+enum Outcome {
+    /// The store has it.
+    Stored,
+    /// Another collector has taken one of its epochs: nothing of it is stored.
+    Fenced,
+    /// The store refuses the data for good.
+    Refused(StoreError),
+}
+
 /// Takes snapshots from a queue to the store, in order, one insert at a time.
 #[derive(Debug)]
 pub struct Writer {
     store: Store,
     agents: Arc<Agents>,
     stats: Arc<SelfStats>,
+    touched: Arc<Touched>,
     ready: watch::Sender<bool>,
     marks: HashMap<AgentEpoch, (Snapshot, u64)>,
     marks_due: Instant,
 }
 
 impl Writer {
-    /// A writer that says through `ready` whether the store takes inserts.
+    /// A writer that says through `ready` whether the store takes inserts, and notes in `touched` what it wrote to.
     #[must_use]
-    pub fn new(store: Store, agents: Arc<Agents>, stats: Arc<SelfStats>, ready: watch::Sender<bool>) -> Self {
+    pub fn new(
+        store: Store,
+        agents: Arc<Agents>,
+        stats: Arc<SelfStats>,
+        touched: Arc<Touched>,
+        ready: watch::Sender<bool>,
+    ) -> Self {
         let marks_due = Instant::now() + MARKS_EVERY;
         Self {
             store,
             agents,
             stats,
+            touched,
             ready,
             marks: HashMap::new(),
             marks_due,
@@ -102,83 +125,177 @@ impl Writer {
         }
     }
 
-    /// Stores a batch in all tables, whatever it takes, and acknowledges its snapshots.
-    async fn write(&mut self, batch: Batch<OwnedSemaphorePermit>) {
-        let frozen = tokio::task::spawn_blocking(move || {
-            let frozen: Vec<_> = Table::ALL
-                .into_iter()
-                .map(|table| (table, freeze_batch(table, &batch)))
-                .collect();
-            (batch, frozen)
-        });
-        let (mut batch, frozen) = match frozen.await {
-            Ok(frozen) => frozen,
-            Err(panicked) => {
-                // A bug of ours. The snapshots were not acknowledged, so their agents still have them.
-                error!(%panicked, "could not encode a batch");
+    /// Stores a batch in all tables, whatever it takes, and acknowledges its snapshots. What another collector has taken
+    /// meanwhile is dropped, and the rest begins again with new bytes.
+    async fn write(&mut self, mut batch: Batch<OwnedSemaphorePermit>) {
+        loop {
+            batch = self.without_lost(batch);
+            if batch.snapshots.is_empty() {
                 return;
             }
-        };
-        for (table, frozen) in frozen {
-            if let Some(frozen) = frozen
-                && let Err(refused) = self.insert(&frozen, table.name()).await
-            {
-                warn!(
-                    table = table.name(),
-                    error = refused.chain(),
-                    "the store refused a batch: trying its snapshots one by one"
-                );
-                return self.write_one_by_one(batch).await;
+            let frozen = tokio::task::spawn_blocking(move || {
+                let frozen: Vec<_> = Table::ALL
+                    .into_iter()
+                    .map(|table| (table, freeze_batch(table, &batch)))
+                    .collect();
+                (batch, frozen)
+            });
+            let frozen = match frozen.await {
+                Ok((whole, frozen)) => {
+                    batch = whole;
+                    frozen
+                }
+                Err(panicked) => {
+                    // A bug of ours. The snapshots were not acknowledged, so their agents still have them.
+                    error!(%panicked, "could not encode a batch");
+                    return;
+                }
+            };
+            fault::pass(Point::Frozen);
+            match self.insert_all(&mut batch, &frozen).await {
+                Outcome::Stored => {
+                    fault::pass(Point::Ack);
+                    let stored = batch.snapshots.into_iter();
+                    return stored.for_each(|pending| self.acknowledge(pending));
+                }
+                Outcome::Fenced => self.find_lost(&batch.snapshots).await,
+                Outcome::Refused(refused) => {
+                    let error = refused.chain();
+                    warn!(
+                        error,
+                        "the store refused a batch: trying its snapshots one by one"
+                    );
+                    return self.write_one_by_one(batch).await;
+                }
             }
-            batch
-                .snapshots
-                .iter_mut()
-                .for_each(|pending| pending.stored.insert(table));
         }
-        batch
-            .snapshots
-            .into_iter()
-            .for_each(|pending| self.acknowledge(pending));
+    }
+
+    /// Inserts into one table after the other, and notes which have the batch.
+    async fn insert_all(
+        &self,
+        batch: &mut Batch<OwnedSemaphorePermit>,
+        frozen: &[(Table, Option<Frozen>)],
+    ) -> Outcome {
+        for (table, frozen) in frozen {
+            if let Some(frozen) = frozen {
+                match self.insert(frozen, table.name()).await {
+                    Outcome::Stored => {}
+                    other => return other,
+                }
+            }
+            for pending in &mut batch.snapshots {
+                pending.stored.insert(*table);
+            }
+        }
+        Outcome::Stored
     }
 
     /// Stores each snapshot by itself, so that one that the store refuses for good stops no other.
     async fn write_one_by_one(&mut self, batch: Batch<OwnedSemaphorePermit>) {
         for mut pending in batch.snapshots {
-            let mut refused = None;
-            for table in Table::ALL {
-                if let Some(frozen) = freeze(table, [(&pending.snapshot, pending.stored)])
-                    && let Err(error) = self.insert(&frozen, table.name()).await
-                {
-                    refused = Some(error);
+            loop {
+                if self.agents.is_lost(pending.snapshot.agent) {
+                    self.hand_over(pending);
                     break;
                 }
-                pending.stored.insert(table);
-            }
-            match refused {
-                None => self.acknowledge(pending),
-                Some(refused) => self.set_aside(pending, &refused).await,
+                match self.write_one(&mut pending).await {
+                    Outcome::Stored => {
+                        self.acknowledge(pending);
+                        break;
+                    }
+                    Outcome::Fenced => self.find_lost(std::slice::from_ref(&pending)).await,
+                    Outcome::Refused(refused) => {
+                        if self.set_aside(&pending, &refused).await {
+                            break;
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// Keeps a refused snapshot where a person can see it, and lets its agent go on.
-    async fn set_aside(&mut self, pending: Incoming, refused: &StoreError) {
+    async fn write_one(&self, pending: &mut Incoming) -> Outcome {
+        for table in Table::ALL {
+            if let Some(frozen) = freeze(table, [(&pending.snapshot, pending.stored)]) {
+                match self.insert(&frozen, table.name()).await {
+                    Outcome::Stored => {}
+                    other => return other,
+                }
+            }
+            pending.stored.insert(table);
+        }
+        Outcome::Stored
+    }
+
+    /// Drops what another collector has taken.
+    fn without_lost(&self, batch: Batch<OwnedSemaphorePermit>) -> Batch<OwnedSemaphorePermit> {
+        let (lost, snapshots): (Vec<_>, Vec<_>) = batch
+            .snapshots
+            .into_iter()
+            .partition(|pending| self.agents.is_lost(pending.snapshot.agent));
+        for pending in lost {
+            self.hand_over(pending);
+        }
+        Batch { snapshots }
+    }
+
+    fn hand_over(&self, pending: Incoming) {
+        let snapshot = &pending.snapshot;
+        self.stats.handed_over(snapshot.encoded.len());
+        self.agents.dropped(snapshot.agent, snapshot.seq);
+    }
+
+    /// Asks the store which of these epochs this collector holds no more.
+    async fn find_lost(&self, snapshots: &[Incoming]) {
+        let epochs: HashSet<AgentEpoch> = snapshots.iter().map(|pending| pending.snapshot.agent).collect();
+        let epochs: Vec<AgentEpoch> = epochs.into_iter().collect();
+        for part in epochs.chunks(EPOCHS_MAX) {
+            let held = loop {
+                match self.store.held(part).await {
+                    Ok(held) => break held,
+                    Err(error) => {
+                        warn!(
+                            error = error.chain(),
+                            "could not ask who holds the epochs of a batch"
+                        );
+                        tokio::time::sleep(RETRY_LAST).await;
+                    }
+                }
+            };
+            for agent in part.iter().filter(|agent| !held.contains(agent)) {
+                warn!(%agent, "another collector has taken it: dropping what is on the way here");
+                self.agents.lose(*agent);
+            }
+        }
+    }
+
+    /// Keeps a refused snapshot where a person can see it, and lets its agent go on; `false`: it is another collector's.
+    async fn set_aside(&self, pending: &Incoming, refused: &StoreError) -> bool {
         let snapshot = &pending.snapshot;
         let reason = refused.chain();
         error!(agent = %snapshot.agent, seq = snapshot.seq, host = %snapshot.host, reason, "snapshot set aside");
         if let Some(frozen) = freeze_set_aside(snapshot, &reason) {
             // Its table takes any bytes: when even this is refused, somebody is working on the tables, and waiting
             // is all that loses nothing.
-            while let Err(again) = self.insert(&frozen, "set_aside").await {
-                warn!(
-                    error = again.chain(),
-                    "the store refuses what was set aside: see the table set_aside"
-                );
+            loop {
+                match self.insert(&frozen, "set_aside").await {
+                    Outcome::Stored => break,
+                    Outcome::Fenced => {
+                        self.find_lost(std::slice::from_ref(pending)).await;
+                        return false;
+                    }
+                    Outcome::Refused(again) => warn!(
+                        error = again.chain(),
+                        "the store refuses what was set aside: see the table set_aside"
+                    ),
+                }
                 tokio::time::sleep(COMPLAIN_EVERY).await;
             }
         }
         self.stats.set_aside(snapshot.encoded.len());
         self.agents.stored(snapshot.agent, snapshot.seq);
+        true
     }
 
     fn acknowledge(&mut self, pending: Incoming) {
@@ -186,6 +303,9 @@ impl Writer {
         let delay_ms = u64::try_from(clock::now_ms() - snapshot.time_ms).unwrap_or(0);
         self.stats
             .stored(snapshot.encoded.len(), Duration::from_millis(delay_ms));
+        if !self.touched.touch(Step::Minute, &snapshot.host, snapshot.time_ms) {
+            self.stats.rollup_forgotten();
+        }
         self.agents.stored(snapshot.agent, snapshot.seq);
         let durable = self.agents.durable(snapshot.agent).unwrap_or(snapshot.seq);
         let bare = Snapshot {
@@ -199,26 +319,40 @@ impl Writer {
         drop(guard);
     }
 
-    /// Inserts until the store has it; an error only when it refuses the data for good.
-    async fn insert(&self, frozen: &Frozen, table: &'static str) -> Result<(), StoreError> {
+    /// Inserts until the store has it, or refuses it for good.
+    async fn insert(&self, frozen: &Frozen, table: &'static str) -> Outcome {
         let mut wait = RETRY_FIRST;
         let mut complained: Option<Instant> = None;
         loop {
             let started = Instant::now();
-            let failed = match self.store.insert(frozen).await {
+            // After a failure the rows may be stored or not. The store knows the token for a while only, and once
+            // other epochs were dropped there are other bytes: so it is asked.
+            let tried = match complained.is_some() {
+                true => self.store.holds(frozen).await,
+                false => Ok(false),
+            };
+            let tried = match tried {
+                Ok(true) => Ok(()),
+                Ok(false) => self.store.insert(frozen).await,
+                Err(failed) => Err(failed),
+            };
+            let failed = match tried {
                 Ok(()) => {
                     self.stats.inserted(table, frozen.rows(), started.elapsed());
                     self.set_ready(true);
                     if complained.is_some() {
                         info!(table, "the store takes inserts again");
                     }
-                    return Ok(());
+                    return Outcome::Stored;
                 }
                 Err(failed) => failed,
             };
+            if failed.is_fenced() {
+                return Outcome::Fenced;
+            }
             // What was answered in a way we do not understand may be stored or not: only the same bytes are safe.
             if matches!(failed, StoreError::Refused { .. }) && !failed.is_transient() {
-                return Err(failed);
+                return Outcome::Refused(failed);
             }
             self.stats.retried();
             self.set_ready(false);

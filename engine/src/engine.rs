@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -10,6 +11,7 @@ use crate::{
     chdb::{Chdb, Connection},
     exception::{Code, Exception},
     folder::Folder,
+    kept,
     policy::Policy,
 };
 
@@ -58,6 +60,7 @@ pub struct Engine {
     control: Mutex<Option<Connection>>,
     facts: Facts,
     policy: Policy,
+    uploads: PathBuf,
 }
 
 /// What the engine says of itself.
@@ -83,6 +86,12 @@ impl Engine {
             Exception::new(
                 Code::LOGICAL_ERROR,
                 format_args!("could not write {}: {error}", configuration.display()),
+            )
+        })?;
+        let uploads = kept::empty_folder(&folder.engine()).map_err(|error| {
+            Exception::new(
+                Code::LOGICAL_ERROR,
+                format_args!("could not make a folder for uploads: {error}"),
             )
         })?;
         let query_memory = memory_bytes / 100 * QUERY_MEMORY_PERCENT;
@@ -119,7 +128,14 @@ impl Engine {
             control: Mutex::new(Some(control)),
             facts,
             policy: Policy::new(&functions),
+            uploads,
         })
+    }
+
+    /// Where data waits that a SELECT reads.
+    #[must_use]
+    pub fn uploads(&self) -> &Path {
+        &self.uploads
     }
 
     /// What the engine says of itself.
@@ -256,7 +272,7 @@ pub fn use_database(connection: &mut Connection, database: &str) -> Result<(), E
 }
 
 /// A string literal.
-fn literal(value: &str) -> String {
+pub(crate) fn literal(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 

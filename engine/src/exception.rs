@@ -35,6 +35,8 @@ impl Code {
     pub const QUERY_IS_TOO_LARGE: Self = Self(229, "QUERY_IS_TOO_LARGE");
     /// Compressed bytes that cannot be decompressed.
     pub const CANNOT_DECOMPRESS: Self = Self(271, "CANNOT_DECOMPRESS");
+    /// A disk without room.
+    pub const NOT_ENOUGH_SPACE: Self = Self(243, "NOT_ENOUGH_SPACE");
     /// A session that has to exist and does not.
     pub const SESSION_NOT_FOUND: Self = Self(372, "SESSION_NOT_FOUND");
     /// A session in which another query runs.

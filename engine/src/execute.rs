@@ -9,9 +9,10 @@ use std::{
 use crate::{
     chdb::{Connection, Param},
     compression::plain_reader,
-    engine::{Engine, apply_settings, use_database},
+    engine::{Engine, apply_settings, literal, use_database},
     exception::{Code, Exception},
     formats::{Joining, header_length, joining},
+    kept::Kept,
     lexer::{Kind, Lexer},
     policy::Class,
     request::Ask,
@@ -26,7 +27,7 @@ use crate::{
 /// The longest statement that is read; `max_query_size` of the engine (256 KiB) holds before, unless it is raised.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Bytes of an insert's data that are handed to the engine at once.
-const INSERT_PIECE_BYTES: usize = 1 << 20;
+pub(crate) const INSERT_PIECE_BYTES: usize = 1 << 20;
 /// The format of an answer where nobody names one, as a server does it.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
@@ -154,9 +155,26 @@ fn answer(
             let stats = insert(connection, &statement, &format, &ask.params, text.rest(data), run)?;
             sink.begin(DEFAULT_FORMAT, &stats)
         }
-        Head::InsertFromInput => Err(Exception::new(
+        Head::InsertSelect {
+            end,
+            format,
+            data,
+            input,
+        } => {
+            let statement = text.bytes.get(..end).unwrap_or_default().to_vec();
+            allow(shared, connection, &statement, &ask, reader)?;
+            let kept = Kept::keep(&shared.engine, text.rest(data), run)?;
+            // The engine reads a SELECT's data from no stream: it is in a file of our own by then.
+            let source = format!("file({}, {}, ", literal(&kept.path()), literal(&format));
+            let before = statement.get(..input.start).unwrap_or_default();
+            let behind = statement.get(input.end..).unwrap_or_default();
+            let statement = [before, source.as_bytes(), behind].concat();
+            let stats = connection.query(&statement, "Null", &ask.params)?.stats();
+            sink.begin(DEFAULT_FORMAT, &stats)
+        }
+        Head::InsertUnreadable => Err(Exception::new(
             Code::NOT_IMPLEMENTED,
-            "INSERT … SELECT with data of its own (`input()`, or text behind FORMAT) is not supported here",
+            "INSERT … SELECT takes data of its own by `FROM input('structure') … FORMAT name` alone",
         )),
         Head::Whole | Head::Incomplete => {
             let class = allow(shared, connection, &text.bytes, &ask, reader)?;
@@ -390,7 +408,7 @@ fn insert(
 }
 
 /// Reads until `out` is full or the data ends.
-fn fill(data: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(data: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < out.len() {
         match data.read(&mut out[filled..]) {
@@ -404,7 +422,7 @@ fn fill(data: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Decoders carry our own errors inside theirs.
-fn body_error(error: &io::Error) -> Exception {
+pub(crate) fn body_error(error: &io::Error) -> Exception {
     match error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Exception>())
@@ -442,7 +460,9 @@ impl Text {
         let mut step = 64 << 10;
         loop {
             match split_head(&self.bytes, self.complete) {
-                head @ (Head::Insert { .. } | Head::InsertFromInput) => return Ok(head),
+                head @ (Head::Insert { .. } | Head::InsertSelect { .. } | Head::InsertUnreadable) => {
+                    return Ok(head);
+                }
                 Head::Whole if self.complete => return Ok(Head::Whole),
                 Head::Whole | Head::Incomplete => {}
             }

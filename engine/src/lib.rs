@@ -10,6 +10,7 @@ pub mod execute;
 pub mod folder;
 pub mod formats;
 pub mod frames;
+pub mod kept;
 pub mod lexer;
 pub mod policy;
 pub mod request;

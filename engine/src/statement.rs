@@ -1,5 +1,7 @@
 //! Where an INSERT's head ends and its data begins, and which format a statement asks for. Pure.
 
+use std::ops::Range;
+
 use crate::lexer::{Kind, Lexer, Nesting, Token};
 
 /// What stands at the beginning of a text.
@@ -16,8 +18,19 @@ pub enum Head {
         /// The first byte of data.
         data: usize,
     },
-    /// `INSERT … SELECT … FROM input(…)`, whose data cannot be streamed.
-    InsertFromInput,
+    /// `INSERT … SELECT … FROM input(…) … FORMAT`, whose data follows from byte `data`; the other fields as above.
+    InsertSelect {
+        /// The byte after the statement.
+        end: usize,
+        /// The format that the FORMAT clause names.
+        format: String,
+        /// The first byte of data.
+        data: usize,
+        /// Where `input(` stands.
+        input: Range<usize>,
+    },
+    /// An `INSERT … SELECT` with data that no `input(…)` reads, or none that a FORMAT clause names.
+    InsertUnreadable,
     /// The text ends before this can be told.
     Incomplete,
 }
@@ -58,13 +71,7 @@ pub fn split_head(text: &[u8], complete: bool) -> Head {
             }
         }
         if depth <= 1 && place == Place::AfterName && is_select(text, &token) {
-            return if !complete {
-                Head::Incomplete
-            } else if reads_input(text, tokens) {
-                Head::InsertFromInput
-            } else {
-                Head::Whole
-            };
+            return insert_select(text, tokens, nesting, complete);
         }
         place = place.after(text, &token);
         // A semicolon at the end is no part of the head.
@@ -112,6 +119,52 @@ fn is_select(text: &[u8], token: &Token) -> bool {
     ["SELECT", "WITH", "FROM", "EXPLAIN", "WATCH"]
         .iter()
         .any(|word| token.is_word(text, word))
+}
+
+/// Finds `input(` and, behind it, the FORMAT clause and its data; `tokens` goes on behind the SELECT.
+fn insert_select(text: &[u8], mut tokens: Lexer<'_>, mut nesting: Nesting, complete: bool) -> Head {
+    let rest = tokens.clone();
+    let mut input: Option<Range<usize>> = None;
+    let mut word: Option<Token> = None;
+    while let Some(token) = tokens.next() {
+        if !complete && tokens.touched_end() {
+            return Head::Incomplete;
+        }
+        let depth = nesting.depth(&token);
+        if let (Some(name), None) = (&word, &input)
+            && name.is_word(text, "input")
+            && token.is_symbol(b'(')
+        {
+            input = Some(name.start..token.end);
+        }
+        if depth == 0
+            && token.is_word(text, "FORMAT")
+            && let Some(input) = &input
+        {
+            return match after_format(text, tokens, &token, complete) {
+                Head::Insert {
+                    end,
+                    format: Some(format),
+                    data,
+                } => Head::InsertSelect {
+                    end,
+                    format,
+                    data,
+                    input: input.clone(),
+                },
+                Head::Incomplete => Head::Incomplete,
+                _ => Head::InsertUnreadable,
+            };
+        }
+        word = Some(token);
+    }
+    if !complete {
+        Head::Incomplete
+    } else if reads_input(text, rest) {
+        Head::InsertUnreadable
+    } else {
+        Head::Whole
+    }
 }
 
 /// Whether a table function `input(` stands in the rest, or anything behind a format's name: data either way.
@@ -292,14 +345,48 @@ mod tests {
         ] {
             assert_eq!(split_head(text.as_bytes(), true), Head::Whole, "{text}");
         }
-        assert_eq!(
-            split_head(b"INSERT INTO t SELECT * FROM input('a Int8') FORMAT CSV\n1", true),
-            Head::InsertFromInput
-        );
-        assert_eq!(
-            split_head(b"INSERT INTO t SELECT 1 FORMAT CSV\n1\n\nDROP TABLE t", true),
-            Head::InsertFromInput
-        );
+        for text in [
+            "INSERT INTO t SELECT 1 FORMAT CSV\n1\n\nDROP TABLE t",
+            "INSERT INTO t SELECT * FROM input('a Int8')",
+        ] {
+            assert_eq!(
+                split_head(text.as_bytes(), true),
+                Head::InsertUnreadable,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_select_from_input_ends_before_its_format() {
+        let text =
+            "INSERT INTO t (a) SELECT a FROM input('a Int8') WHERE a IN (SELECT 1) FORMAT CSV\n1\n\nFORMAT";
+        for (given, complete) in [(text, true), (text, false)] {
+            let Head::InsertSelect {
+                end,
+                format,
+                data,
+                input,
+            } = split_head(given.as_bytes(), complete)
+            else {
+                panic!("{given}");
+            };
+            assert_eq!(
+                (&given[..end], format.as_str()),
+                (
+                    "INSERT INTO t (a) SELECT a FROM input('a Int8') WHERE a IN (SELECT 1) ",
+                    "CSV"
+                )
+            );
+            assert_eq!((&given[data..], &given[input]), ("1\n\nFORMAT", "input("));
+        }
+        for cut in 0..text.find("CSV").unwrap() + 3 {
+            assert_eq!(
+                split_head(&text.as_bytes()[..cut], false),
+                Head::Incomplete,
+                "{cut}"
+            );
+        }
     }
 
     #[test]

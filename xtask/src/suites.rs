@@ -40,6 +40,8 @@ pub(crate) enum Name {
     Kernel,
     /// The real binaries with the real engine
     E2e,
+    /// Agents, collectors and the engine killed at random, and the books held against it
+    Faults,
     /// Manifests, units, images and dashboards, by the tools that read them
     Deploy,
     /// The core of the suite kernel on Linux 6.1 and 6.12, in emulated machines
@@ -54,7 +56,7 @@ impl Name {
         match self {
             Self::Guests => 3,
             Self::Unit | Self::Deploy | Self::Fuzz => 4,
-            Self::Lint | Self::Kernel | Self::E2e => 8,
+            Self::Lint | Self::Kernel | Self::E2e | Self::Faults => 8,
         }
     }
 
@@ -64,6 +66,7 @@ impl Name {
             Self::Unit => "unit",
             Self::Kernel => "kernel",
             Self::E2e => "e2e",
+            Self::Faults => "faults",
             Self::Deploy => "deploy",
             Self::Guests => "guests",
             Self::Fuzz => "fuzz",
@@ -76,6 +79,7 @@ impl Name {
             Self::Lint | Self::Unit | Self::Fuzz => return false,
             Self::Kernel => "tests/kernel",
             Self::E2e | Self::Deploy => "tests/e2e",
+            Self::Faults => "tests/faults",
             Self::Guests => "tests/guests",
         };
         program.package == Path::new(package) && (program.target == "deploy") == (self == Self::Deploy)
@@ -312,6 +316,7 @@ mod tests {
         assert_eq!(suites("engine", "lifecycle"), Vec::<&str>::new());
         assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
         assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
+        assert_eq!(suites("tests/faults", "kills"), ["faults"]);
         assert_eq!(suites("tests/guests", "guests"), ["guests"]);
     }
 

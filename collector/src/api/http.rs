@@ -16,6 +16,7 @@ use super::{host_check::HostCheck, message, outcome};
 use crate::{
     clock,
     query::{GroupBy, Metric, Queries, Top, TopQuery},
+    retention::Room,
     self_stats::SelfStats,
 };
 
@@ -42,6 +43,8 @@ pub struct Http {
     pub stats: Arc<SelfStats>,
     /// Whether the store answers and its tables are ours.
     pub ready: watch::Receiver<bool>,
+    /// Whether the store's disk has room.
+    pub room: watch::Receiver<Room>,
     /// Which names are served.
     pub host_check: HostCheck,
 }
@@ -81,15 +84,14 @@ async fn guard(check: HostCheck, request: Request, next: Next) -> Response {
 }
 
 async fn readyz(State(http): State<Http>) -> Response {
-    if *http.ready.borrow() {
-        "ok\n".into_response()
+    let why = if !*http.ready.borrow() {
+        "the store does not answer, or its tables are not ready\n"
+    } else if *http.room.borrow() == Room::Little {
+        "the disk of the store is almost full: agents keep what they measure\n"
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the store does not answer, or its tables are not ready\n",
-        )
-            .into_response()
-    }
+        return "ok\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn metrics(State(http): State<Http>) -> Response {

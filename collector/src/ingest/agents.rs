@@ -23,6 +23,9 @@ pub enum Turned {
          state folder"
     )]
     Twice(Uuid),
+    /// What is on the way here belongs to another collector now.
+    #[error("another collector has taken {0}, and what is on the way here is not gone yet: try again")]
+    Leaving(AgentEpoch),
     /// Too many streams.
     #[error("{STREAMS_MAX} agents are connected, which is the most this collector takes")]
     Full,
@@ -67,6 +70,8 @@ struct Epoch {
     /// Stored, but something before them is still in flight.
     ahead: BTreeSet<u64>,
     durable: watch::Sender<u64>,
+    /// Another collector has taken it: what is on the way here is dropped.
+    lost: bool,
 }
 
 /// One stream of one agent; leaving it makes room for the next.
@@ -92,9 +97,13 @@ impl Agents {
     /// backlog that of another. An epoch that becomes a backlog lives no more.
     ///
     /// # Errors
-    /// When another epoch of the agent lives, or too many agents are connected.
+    /// When another epoch of the agent lives, too many agents are connected, or what another collector has taken is
+    /// still on the way here.
     pub fn open(self: &Arc<Self>, agent: AgentEpoch, role: Role) -> Result<Session, Turned> {
         let mut inner = self.lock();
+        if inner.epochs.get(&agent).is_some_and(|epoch| epoch.lost) {
+            return Err(Turned::Leaving(agent));
+        }
         match inner.streams.get(&(agent.agent_id, role)) {
             Some(open) if role == Role::Live && open.epoch != agent.epoch => {
                 return Err(Turned::Twice(agent.agent_id));
@@ -126,6 +135,7 @@ impl Agents {
             in_flight: BTreeSet::new(),
             ahead: BTreeSet::new(),
             durable: watch::Sender::new(0),
+            lost: false,
         });
         let durable = epoch.durable.subscribe();
         if let Some(former) = former {
@@ -171,6 +181,49 @@ impl Agents {
         inner.forget_if_idle(agent);
     }
 
+    /// Notes that another collector has taken an epoch: its stream ends, and nothing more of it is stored from here.
+    pub fn lose(&self, agent: AgentEpoch) {
+        let mut inner = self.lock();
+        if let Some(epoch) = inner.epochs.get_mut(&agent) {
+            epoch.lost = true;
+        }
+        for role in [Role::Live, Role::Backlog] {
+            let stream = (agent.agent_id, role);
+            if let Some(open) = inner.streams.get(&stream)
+                && open.epoch == agent.epoch
+            {
+                open.replaced.notify_one();
+                inner.streams.remove(&stream);
+            }
+        }
+        inner.forget_if_idle(agent);
+    }
+
+    /// Whether another collector has taken an epoch of which something is on the way here.
+    #[must_use]
+    pub fn is_lost(&self, agent: AgentEpoch) -> bool {
+        self.lock().epochs.get(&agent).is_some_and(|epoch| epoch.lost)
+    }
+
+    /// Notes that a snapshot of an epoch that was lost is on the way no more.
+    pub fn dropped(&self, agent: AgentEpoch, seq: u64) {
+        let mut inner = self.lock();
+        if let Some(epoch) = inner.epochs.get_mut(&agent) {
+            epoch.in_flight.remove(&seq);
+        }
+        inner.forget_if_idle(agent);
+    }
+
+    /// Whether snapshots of an epoch went to the writer and did not come back.
+    #[must_use]
+    pub fn in_flight(&self, agent: AgentEpoch) -> bool {
+        let inner = self.lock();
+        inner
+            .epochs
+            .get(&agent)
+            .is_some_and(|epoch| !epoch.in_flight.is_empty())
+    }
+
     /// How far an epoch is durable; `None` when nothing of it is connected or on the way.
     #[must_use]
     pub fn durable(&self, agent: AgentEpoch) -> Option<u64> {
@@ -201,10 +254,19 @@ impl Inner {
 }
 
 impl Session {
-    /// Notes that a snapshot goes to the writer; `false`: it is there already, or stored.
+    /// Notes that a snapshot goes to the writer; `false`: it is there already, or stored, or this stream was replaced:
+    /// who came after it has read what is stored, and nothing may come behind that.
     #[must_use]
     pub fn admit(&self, seq: u64) -> bool {
         let mut inner = self.agents.lock();
+        let stream = (self.agent.agent_id, self.role);
+        if inner
+            .streams
+            .get(&stream)
+            .is_none_or(|open| open.session != self.number)
+        {
+            return false;
+        }
         let Some(epoch) = inner.epochs.get_mut(&self.agent) else {
             return false;
         };
@@ -267,8 +329,28 @@ mod tests {
         let first = agents.open(agent(1), Role::Live).unwrap();
         assert!(first.admit(1) && first.admit(2));
         let second = agents.open(agent(1), Role::Live).unwrap();
+        assert!(!first.admit(3), "a newer stream has read what is stored");
         drop(first);
         assert!(!second.admit(1) && !second.admit(2) && second.admit(3));
+    }
+
+    #[test]
+    fn an_epoch_that_was_lost_comes_back_once_nothing_of_it_is_on_the_way() {
+        let agents = Arc::new(Agents::default());
+        let session = agents.open(agent(1), Role::Live).unwrap();
+        assert!(session.admit(1) && session.admit(2));
+        agents.lose(agent(1));
+        assert!(agents.is_lost(agent(1)) && !session.admit(3));
+        drop(session);
+        for seq in [1, 2] {
+            assert_eq!(
+                agents.open(agent(1), Role::Live).unwrap_err(),
+                Turned::Leaving(agent(1))
+            );
+            agents.dropped(agent(1), seq);
+        }
+        let again = agents.open(agent(1), Role::Live).unwrap();
+        assert!(again.admit(1), "the new stream brings it again");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod agents;
 pub mod decode;
+mod leases;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use self::leases::Leases;
 pub use agents::{Agents, Role, Session, Turned};
 
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
     clock,
     config::Secret,
     model::AgentEpoch,
+    retention::Room,
     self_stats::SelfStats,
     store::{Store, insert::Ledger},
     writer::Incoming,
@@ -65,7 +68,9 @@ struct Shared {
     queue: std::sync::Mutex<Option<mpsc::Sender<Incoming>>>,
     room: Arc<Semaphore>,
     lookups: Semaphore,
+    leases: Leases,
     ready: watch::Receiver<bool>,
+    room_on_disk: watch::Receiver<Room>,
     stop: watch::Receiver<bool>,
 }
 
@@ -79,10 +84,12 @@ impl Ingest {
         store: Store,
         queue: mpsc::Sender<Incoming>,
         ready: watch::Receiver<bool>,
+        room_on_disk: watch::Receiver<Room>,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let shared = Shared {
             token_digest: token.map(|token| Sha256::digest(token.reveal()).into()),
+            leases: Leases::new(store.clone(), Arc::clone(&agents), Arc::clone(&stats)),
             agents,
             stats,
             store,
@@ -90,6 +97,7 @@ impl Ingest {
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             lookups: Semaphore::new(LOOKUPS_MAX),
             ready,
+            room_on_disk,
             stop,
         };
         Self {
@@ -159,7 +167,18 @@ impl Shared {
                 "the store takes no inserts now: keep the snapshots and try again",
             ));
         }
-        Ok(())
+        self.check_room()
+    }
+
+    /// A disk without room takes nothing more from agents, who have disks of their own.
+    fn check_room(&self) -> Result<(), Status> {
+        if *self.room_on_disk.borrow() == Room::Enough {
+            return Ok(());
+        }
+        self.stats.refused("disk_full");
+        Err(Status::unavailable(
+            "the disk of the store is almost full: keep the snapshots and try again",
+        ))
     }
 
     /// A message that is no message is the sender's fault, whatever the transport calls it.
@@ -277,7 +296,12 @@ impl Stream {
                     answer.await.map_err(|_gone| Status::cancelled("acknowledgements were not read"))?;
                 }
                 () = rings(replaced) => {
-                    return Err(Status::aborted("a newer stream of the same epoch has taken over"));
+                    let lost = known.as_ref().is_some_and(|known| self.shared.agents.is_lost(known.agent));
+                    return Err(Status::aborted(if lost {
+                        "another collector has taken this epoch"
+                    } else {
+                        "a newer stream of the same epoch has taken over"
+                    }));
                 }
                 () = crate::stopped(stop.clone()) => return Err(Status::unavailable("the collector is stopping")),
             }
@@ -296,6 +320,7 @@ impl Stream {
             api::invalid_argument(&refusal.field, &refusal.reason)
         };
         let (agent, seq) = decode::identity(&request).map_err(refuse)?;
+        shared.check_room()?;
         let role = if request.backlog {
             Role::Backlog
         } else {
@@ -365,9 +390,16 @@ impl Stream {
             match turned {
                 Turned::Twice(_) => Status::already_exists(turned.to_string()),
                 Turned::Full => Status::resource_exhausted(turned.to_string()),
+                Turned::Leaving(_) => Status::unavailable(turned.to_string()),
             }
         })?;
         shared.stats.agents_connected(shared.agents.connected());
+        // Before the ledger is read: whoever had the epoch can add nothing to it from here on.
+        shared.leases.take(agent).await.map_err(|refused| {
+            shared.stats.refused("lease");
+            warn!(%agent, %refused, "epoch not taken");
+            Status::unavailable(refused.to_string())
+        })?;
         let ledger = match shared.lookups.acquire().await {
             Ok(_turn) => shared.store.ledger(agent, first_seq).await.map_err(|error| {
                 shared.stats.refused("store_unavailable");

@@ -1,15 +1,13 @@
 //! Batches into the store: frozen once, then inserted until the store has them.
 
-use std::time::{Duration, Instant};
-
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::{INSERT_TIMEOUT, Store, StoreError, StoredIn, Table, native, rows};
-use crate::model::{AgentEpoch, Snapshot, hex};
-
-/// How often inserts that run are looked at: one takes some tens of milliseconds.
-const SETTLE_EVERY: Duration = Duration::from_millis(20);
+use crate::{
+    fault::{self, Point},
+    model::{AgentEpoch, Snapshot, hex},
+};
 
 /// The rows of one table, frozen: a retry sends these very bytes under this very token, so the store takes them once.
 #[derive(Debug, Clone)]
@@ -19,30 +17,31 @@ pub struct Frozen {
     block: Bytes,
     rows: usize,
     token: String,
+    /// A snapshot with rows in it: all of them are stored when this one's are.
+    witness: (AgentEpoch, u64),
 }
 
 impl Frozen {
     fn new<T>(
         what: &'static str,
         columns: &[native::Column<T>],
+        fenced: bool,
         mut rows: Vec<rows::Row<'_, T>>,
         order: impl FnMut(&rows::Row<'_, T>, &rows::Row<'_, T>) -> std::cmp::Ordering,
     ) -> Option<Self> {
-        if rows.is_empty() {
-            return None;
-        }
+        let witness = rows.first().map(|(snapshot, _)| (snapshot.agent, snapshot.seq))?;
         // Rows in the order of the table's key cost the store a quarter less.
         rows.sort_unstable_by(order);
-        let names: Vec<_> = columns.iter().map(|column| column.name).collect();
         let block = native::encode(columns, &rows);
         // Bound to the bytes: a token with other data would be dropped as a success.
         let token = hex(&Sha256::new().chain_update(what).chain_update(&block).finalize());
         Some(Self {
             what,
-            sql: format!("INSERT INTO {what} ({}) FORMAT Native", names.join(", ")),
+            sql: statement(what, columns, fenced),
             block: block.into(),
             rows: rows.len(),
             token,
+            witness,
         })
     }
 
@@ -51,6 +50,22 @@ impl Frozen {
     pub fn rows(&self) -> usize {
         self.rows
     }
+}
+
+/// The statement that takes a block. A fenced one stores nothing when another collector has taken one of its epochs.
+fn statement<T>(what: &str, columns: &[native::Column<T>], fenced: bool) -> String {
+    let names: Vec<_> = columns.iter().map(|column| column.name).collect();
+    let names = names.join(", ");
+    if !fenced || fault::without("fence") {
+        return format!("INSERT INTO {what} ({names}) FORMAT Native");
+    }
+    let structure: Vec<_> = columns
+        .iter()
+        .map(|column| format!("{} {}", column.name, column.value.type_name()))
+        .collect();
+    let structure = structure.join(", ").replace('\'', "\\'");
+    let fence = include_str!("../../queries/fence.sql");
+    format!("INSERT INTO {what} ({names})\nSELECT {names}\nFROM input('{structure}')\n{fence}FORMAT Native")
 }
 
 /// Freezes the rows of one table of those snapshots that the table does not have; `None` when there are none.
@@ -68,23 +83,24 @@ pub fn freeze<'a>(
             let rows = missing
                 .flat_map(|s| s.samples.iter().map(move |row| (s, row)))
                 .collect();
-            Frozen::new(what, rows::PROCESS_SAMPLES, rows, rows::order_samples)
+            Frozen::new(what, rows::PROCESS_SAMPLES, true, rows, rows::order_samples)
         }
         Table::ProcessExits => {
             let rows = missing
                 .flat_map(|s| s.exits.iter().map(move |row| (s, row)))
                 .collect();
-            Frozen::new(what, rows::PROCESS_EXITS, rows, rows::order_exits)
+            Frozen::new(what, rows::PROCESS_EXITS, true, rows, rows::order_exits)
         }
         Table::Processes => {
             let rows = missing
                 .flat_map(|s| s.processes.iter().map(move |row| (s, row)))
                 .collect();
-            Frozen::new(what, rows::PROCESSES, rows, rows::order_processes)
+            Frozen::new(what, rows::PROCESSES, true, rows, rows::order_processes)
         }
         Table::HostSamples => Frozen::new(
             what,
             rows::HOST_SAMPLES,
+            true,
             missing.map(|s| (s, &())).collect(),
             rows::order_hosts,
         ),
@@ -95,7 +111,8 @@ pub fn freeze<'a>(
 #[must_use]
 pub fn freeze_set_aside(snapshot: &Snapshot, reason: &str) -> Option<Frozen> {
     let reason = reason.to_owned();
-    Frozen::new("set_aside", rows::SET_ASIDE, vec![(snapshot, &reason)], |_, _| {
+    let row = vec![(snapshot, &reason)];
+    Frozen::new("set_aside", rows::SET_ASIDE, true, row, |_, _| {
         std::cmp::Ordering::Equal
     })
 }
@@ -116,7 +133,9 @@ pub fn freeze_marks(marks: &[(Snapshot, u64)], now_ms: i64) -> Option<Frozen> {
         })
         .collect();
     let rows = marks.iter().map(|(snapshot, mark)| (*snapshot, mark)).collect();
-    Frozen::new("agents", rows::AGENTS, rows, |a, b| a.0.agent.cmp(&b.0.agent))
+    Frozen::new("agents", rows::AGENTS, false, rows, |a, b| {
+        a.0.agent.cmp(&b.0.agent)
+    })
 }
 
 /// The columns of every table that we write, with their types.
@@ -184,41 +203,34 @@ impl Store {
             .with_setting("insert_deduplication_token", &frozen.token)
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
             .with_setting("max_execution_time", INSERT_TIMEOUT.as_secs().to_string())
+            .with_setting("log_comment", self.identity.comment())
+            .with_setting("param_instance", self.identity.instance.to_string())
+            .with_setting("param_since", self.identity.since().to_string())
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
         let sent = async {
             insert.send(frozen.block.clone()).await?;
-            insert.end().await
+            fault::pass(Point::Body);
+            fault::while_passing(Point::Commit, insert.end()).await
         };
         sent.await.map_err(|error| StoreError::new(frozen.what, error))
     }
 
-    /// Waits until the inserts that run now have ended, one way or the other. Whatever a collector that has died
-    /// left behind is among them, and each has an end of its own within `INSERT_TIMEOUT`.
+    /// Whether the store holds a block whose insert ended in a way that nobody told, once nothing can add it any more.
     ///
     /// # Errors
-    /// When the store refused the question or did not answer, or when an insert runs for too long.
-    async fn settle(&self) -> Result<(), StoreError> {
-        let what = "running_inserts";
-        let running = async |among: &[String]| {
-            self.question(include_str!("../../queries/running_inserts.sql"))
-                .param("among", among)
-                .fetch_all::<String>()
-                .await
-                .map_err(|error| StoreError::new(what, error))
-        };
-        let started = Instant::now();
-        let mut left = running(&[]).await?;
-        while !left.is_empty() {
-            if started.elapsed() > INSERT_TIMEOUT {
-                return Err(StoreError::new(what, clickhouse::error::Error::TimedOut));
-            }
-            tokio::time::sleep(SETTLE_EVERY).await;
-            left = running(&left).await?;
-        }
-        Ok(())
+    /// When the store refused the question or did not answer.
+    pub async fn holds(&self, frozen: &Frozen) -> Result<bool, StoreError> {
+        self.settle_own().await?;
+        let (agent, seq) = frozen.witness;
+        let stored = self.ledger(agent, seq).await?.stored_in(seq);
+        Ok(Table::ALL
+            .into_iter()
+            .find(|table| table.name() == frozen.what)
+            .map_or(stored.is_set_aside(), |table| stored.contains(table)))
     }
 
-    /// Reads which snapshots of an epoch are stored, from one number on, once nothing that runs can add to them.
+    /// Reads which snapshots of an epoch are stored, from one number on. Who takes an epoch over waits before, until
+    /// nothing of others can add to them (`settle`).
     ///
     /// # Errors
     /// When the store refused the question or did not answer.
@@ -229,7 +241,6 @@ impl Store {
             first_seq: u64,
             last_seq: u64,
         }
-        self.settle().await?;
         let runs = self
             .question(include_str!("../../queries/stored_seqs.sql"))
             .param("agent_id", agent.agent_id.to_string())

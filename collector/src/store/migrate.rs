@@ -36,6 +36,11 @@ static MIGRATIONS: &[Migration] = migrations![
     8 "0008_process_samples_more.sql",
     9 "0009_process_exits_more.sql",
     10 "0010_host_samples_cost.sql",
+    11 "0011_leases.sql",
+    12 "0012_process_samples_1m.sql",
+    13 "0013_host_samples_1m.sql",
+    14 "0014_process_samples_1h.sql",
+    15 "0015_host_samples_1h.sql",
 ];
 
 impl Migration {

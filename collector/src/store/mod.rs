@@ -2,12 +2,15 @@
 
 pub mod answers;
 pub mod insert;
+pub mod leases;
 pub mod migrate;
 mod native;
 pub mod queries;
+pub mod retention;
+pub mod rollups;
 mod rows;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clickhouse::{Client, Compression};
 
@@ -211,6 +214,12 @@ impl StoredIn {
         self.set_aside = true;
     }
 
+    /// Whether it was set aside.
+    #[must_use]
+    pub fn is_set_aside(self) -> bool {
+        self.set_aside
+    }
+
     /// Whether the table has it.
     #[must_use]
     pub fn contains(self, table: Table) -> bool {
@@ -227,7 +236,7 @@ impl StoredIn {
     }
 }
 
-/// A connection to the store. Cheap to clone.
+/// A connection to the store, of one start of one collector. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     /// For everything inside of our database.
@@ -235,12 +244,14 @@ pub struct Store {
     /// For what comes before the database exists.
     server: Client,
     database: String,
+    identity: Arc<leases::Identity>,
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("database", &self.database)
+            .field("instance", &self.identity.instance)
             .finish_non_exhaustive()
     }
 }
@@ -268,6 +279,7 @@ impl Store {
             client,
             server,
             database: config.database.clone(),
+            identity: Arc::new(leases::Identity::new()),
         }
     }
 

@@ -19,9 +19,12 @@
 
 mod binary;
 mod columns;
+mod cost;
+mod handover;
 mod http;
 mod ingest;
 mod migrations;
 mod outage;
 mod queries;
+mod rollups;
 mod support;

@@ -84,7 +84,12 @@ async fn a_migration_that_was_applied_and_not_noted_may_come_again_and_keeps_wha
         [
             "0008_process_samples_more.sql",
             "0009_process_exits_more.sql",
-            "0010_host_samples_cost.sql"
+            "0010_host_samples_cost.sql",
+            "0011_leases.sql",
+            "0012_process_samples_1m.sql",
+            "0013_host_samples_1m.sql",
+            "0014_process_samples_1h.sql",
+            "0015_host_samples_1h.sql",
         ]
     );
     store.check_columns().await.unwrap();

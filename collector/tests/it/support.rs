@@ -12,6 +12,7 @@ use std::{
 use procscope_collector::{
     Listeners,
     config::{Config, Secret, StoreConfig},
+    retention::Retention,
     run,
     store::Store,
 };
@@ -121,6 +122,20 @@ impl Engine {
         };
     }
 
+    /// CPU time of all its threads since it was started, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let pid = self.child.as_ref().expect("the engine runs").id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = rest
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -217,6 +232,10 @@ impl Collector {
     }
 
     pub(crate) async fn start_without_store(store: StoreConfig) -> Self {
+        Self::start_with(store, Retention::default()).await
+    }
+
+    pub(crate) async fn start_with(store: StoreConfig, retention: Retention) -> Self {
         let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let listeners = Listeners {
             grpc: TcpListener::bind(loopback).await.unwrap(),
@@ -230,6 +249,7 @@ impl Collector {
             insecure: false,
             flush_interval: Duration::from_millis(100),
             die_with_parent: false,
+            retention,
         };
         let (grpc, http) = (
             listeners.grpc.local_addr().unwrap(),

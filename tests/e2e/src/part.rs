@@ -19,8 +19,11 @@ pub struct Part {
 }
 
 impl Part {
-    /// `under`: what starts it, as `strace -D`, and becomes it.
-    pub(crate) fn start(
+    /// Starts a program; `under`: what starts it, as `strace -D` or `env A=b`, and becomes it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(
         name: &'static str,
         under: &[&str],
         arguments: &[String],
@@ -60,13 +63,23 @@ impl Part {
         Ok(fs::read_to_string(&self.log)?)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Ends it with a signal and waits; its exit code.
     ///
     /// # Errors
     /// When it does not end in 20 s.
     pub fn end(mut self, signal: i32) -> Result<Option<i32>> {
-        // SAFETY: a plain system call; the child is not reaped yet, so the number is still its own.
-        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+        self.signal(signal);
         let mut code = None;
         wait_until(&format!("{} has ended", self.name), 20, || {
             match self.child.try_wait() {
