@@ -1,7 +1,10 @@
 //! Places where a test has this collector die or stop: `PROCSCOPE_FAULT=die:ack:7` dies at the seventh passing of `ack`.
-//! Builds for release have none of it.
+//! `PROCSCOPE_WITHOUT=fence` shows what happens without that guard. Builds for release have none of it.
 
-use std::{future::Future, time::Duration};
+#[cfg(debug_assertions)]
+pub(crate) use armed::{pass, while_passing, without};
+#[cfg(not(debug_assertions))]
+pub(crate) use disarmed::{pass, while_passing, without};
 
 /// A place on the way of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,68 +19,43 @@ pub(crate) enum Point {
     Ack,
 }
 
-/// How long after the end of its body an insert usually commits.
-#[cfg(debug_assertions)]
-const COMMITTING: Duration = Duration::from_millis(3);
-
-/// Whether a test wants to see what happens without a guard: `PROCSCOPE_WITHOUT=fence`.
 #[cfg(not(debug_assertions))]
-pub(crate) fn without(_guard: &str) -> bool {
-    false
-}
+mod disarmed {
+    use std::future::Future;
 
-/// Whether a test wants to see what happens without a guard: `PROCSCOPE_WITHOUT=fence`.
-#[cfg(debug_assertions)]
-pub(crate) fn without(guard: &str) -> bool {
-    std::env::var("PROCSCOPE_WITHOUT").is_ok_and(|switched_off| switched_off == guard)
-}
+    use super::Point;
 
-/// Passes a place.
-#[cfg(not(debug_assertions))]
-pub(crate) fn pass(_point: Point) {}
-
-/// Waits for `work`, at a place.
-#[cfg(not(debug_assertions))]
-pub(crate) async fn while_passing<T>(_point: Point, work: impl Future<Output = T>) -> T {
-    let _ = Duration::ZERO;
-    work.await
-}
-
-/// Passes a place: dies or stops there when it was told so.
-#[cfg(debug_assertions)]
-pub(crate) fn pass(point: Point) {
-    if let Some(signal) = armed::due(point) {
-        armed::raise(signal);
+    /// Every guard is on.
+    pub(crate) fn without(_guard: &str) -> bool {
+        false
     }
-}
 
-/// Waits for `work`, and dies or stops shortly after it has begun when it was told so.
-#[cfg(debug_assertions)]
-pub(crate) async fn while_passing<T>(point: Point, work: impl Future<Output = T>) -> T {
-    let Some(signal) = armed::due(point) else {
-        return work.await;
-    };
-    let mut work = std::pin::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => done,
-        () = tokio::time::sleep(COMMITTING) => {
-            armed::raise(signal);
-            work.await
-        }
+    /// Nothing happens here.
+    pub(crate) fn pass(_point: Point) {}
+
+    /// Waits for `work`.
+    pub(crate) async fn while_passing<T>(_point: Point, work: impl Future<Output = T>) -> T {
+        work.await
     }
 }
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
+    use std::{
+        future::Future,
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
     };
 
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::Point;
+
+    /// How long after the end of its body an insert usually commits.
+    const COMMITTING: Duration = Duration::from_millis(3);
 
     struct Armed {
         signal: Signal,
@@ -104,8 +82,36 @@ mod armed {
         Some(Armed { signal, point, left })
     });
 
+    /// Whether this guard was switched off.
+    pub(crate) fn without(guard: &str) -> bool {
+        std::env::var("PROCSCOPE_WITHOUT").is_ok_and(|switched_off| switched_off == guard)
+    }
+
+    /// Passes a place: dies or stops there when it was told so.
+    pub(crate) fn pass(point: Point) {
+        if let Some(signal) = due(point) {
+            raise(signal);
+        }
+    }
+
+    /// Waits for `work`, and dies or stops shortly after it has begun when it was told so.
+    pub(crate) async fn while_passing<T>(point: Point, work: impl Future<Output = T>) -> T {
+        let Some(signal) = due(point) else {
+            return work.await;
+        };
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => done,
+            () = tokio::time::sleep(COMMITTING) => {
+                raise(signal);
+                work.await
+            }
+        }
+    }
+
     /// The signal, at the passing that was named and at no other.
-    pub(super) fn due(point: Point) -> Option<Signal> {
+    fn due(point: Point) -> Option<Signal> {
         let armed = ARMED.as_ref().filter(|armed| armed.point == point)?;
         let passed = armed
             .left
@@ -113,7 +119,7 @@ mod armed {
         (passed == Ok(1)).then_some(armed.signal)
     }
 
-    pub(super) fn raise(signal: Signal) {
+    fn raise(signal: Signal) {
         tracing::warn!(?signal, "PROCSCOPE_FAULT is due");
         if let Err(error) = kill_process(getpid(), signal) {
             tracing::error!(%error, "could not raise it");

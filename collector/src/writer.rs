@@ -327,11 +327,12 @@ impl Writer {
             let started = Instant::now();
             // After a failure the rows may be stored or not. The store knows the token for a while only, and once
             // other epochs were dropped there are other bytes: so it is asked.
-            let tried = match complained.is_some() {
-                true => self.store.holds(frozen).await,
-                false => Ok(false),
+            let there = if complained.is_some() {
+                self.store.holds(frozen).await
+            } else {
+                Ok(false)
             };
-            let tried = match tried {
+            let tried = match there {
                 Ok(true) => Ok(()),
                 Ok(false) => self.store.insert(frozen).await,
                 Err(failed) => Err(failed),

@@ -170,6 +170,28 @@ fn an_insert_is_split_from_its_data_wherever_it_stands() {
 }
 
 #[test]
+fn a_select_reads_the_data_of_its_insert() {
+    let engine = Engine::start();
+    engine.sql("CREATE TABLE t (a UInt32, s String) ENGINE = MergeTree ORDER BY a");
+    let head = "INSERT INTO t (a, s) SELECT a * {by:UInt32}, s FROM input('a UInt32, s String') \
+                WHERE NOT throwIf(a IN (SELECT 3), 'three is taken') FORMAT";
+    let insert = |rows: &str| engine.post("param_by=10", format!("{head} {rows}").as_bytes());
+    assert_eq!(insert("CSV\n1,\"a\n\nDROP TABLE t;\"\n2,b\n").0, 200);
+    let (status, text) = insert("TSV\n2\tc\n3\td\n");
+    assert!(
+        status == 500 && text.contains("three is taken"),
+        "{status} {text}"
+    );
+    assert_eq!(insert("TSV\nno number\tc\n").0, 400);
+    assert_eq!(engine.sql("SELECT groupArray(a) FROM t"), "[10,20]\n");
+    // What was kept for it is gone.
+    let left = std::fs::read_dir(engine.data_dir().join("clickhouse/uploads")).unwrap();
+    assert_eq!(left.count(), 0);
+    let (status, _) = engine.post("", b"INSERT INTO t (a) SELECT a FROM input('a UInt32')");
+    assert_eq!(status, 501);
+}
+
+#[test]
 fn data_is_never_run_as_sql() {
     let engine = Engine::start();
     engine.sql("CREATE TABLE t (s String) ENGINE = MergeTree ORDER BY s");

@@ -258,6 +258,11 @@ mod tests {
             "ea77759e3ec033cdd837450d2ee8a35cef473df5110691fea7ec1e75945453ea",
             "b71d192872ef4442e4f173a62523bc1a087bce45988df25447cac537e1b31932",
             "85a1c01b808b474db8aca3677344217cc7c839c093aa3102f4793416ee2ba175",
+            "c4b08cc6740a3cea0f73bbc755284732cc88f7c5c0fab4cc78411a9b6275ee64",
+            "cde9cd0fdbce2898ee41690604ce6b170c5bfa4356b487776dbd51e6df6f4a3c",
+            "7a23f1f158208e9e684fe380bbf4acf3d1b67553565022350f3a265d2f268f0c",
+            "7440c37e1ed8acac11447ce1c1a3bccec1790382c2c9a4f6d5dc39f37d21bdf0",
+            "14cbd21518d21dd7ed7188e217df8b49cc4f5b9fc35ca48feec21218e8f28484",
         ];
         for (migration, checksum) in MIGRATIONS.iter().zip(merged) {
             assert_eq!(

@@ -16,6 +16,9 @@ use crate::support::{
     Agent, Collector, Engine, PASSWORD, Push, TOKEN, now_ms, push, sample, snapshot, wait_until,
 };
 
+/// Rows of an insert that runs.
+const ROWS: usize = 200_000;
+
 fn frames(agent: &mut Agent, count: i64) -> Vec<v1::PushSnapshotsRequest> {
     let time_ms = now_ms() - 60_000;
     (0..count)
@@ -75,8 +78,9 @@ async fn who_takes_an_epoch_waits_for_inserts_that_began_before() {
         "POST /?database=procscope&query=INSERT+INTO+host_samples+(seq,time)+FORMAT+TSV HTTP/1.1\r\nHost: x\r\n\
          X-ClickHouse-User: procscope\r\nX-ClickHouse-Key: {PASSWORD}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
-    let row = format!("7\t{}\n", now_ms() / 1_000);
-    let chunk = format!("{:x}\r\n{row}\r\n", row.len());
+    // The engine begins once it has a MiB of the body.
+    let rows = format!("7\t{}\n", now_ms() / 1_000).repeat(ROWS);
+    let chunk = format!("{:x}\r\n{rows}\r\n", rows.len());
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(chunk.as_bytes()).await.unwrap();
     wait_until("the insert runs", || async {
@@ -91,7 +95,10 @@ async fn who_takes_an_epoch_waits_for_inserts_that_began_before() {
     assert!(early.is_err(), "it did not wait");
     socket.write_all(b"0\r\n\r\n").await.unwrap();
     settled.await.unwrap().unwrap();
-    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 1);
+    assert_eq!(
+        engine.number("SELECT count() FROM host_samples").await,
+        ROWS as u64
+    );
 }
 
 #[tokio::test]

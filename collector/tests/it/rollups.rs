@@ -91,7 +91,7 @@ async fn tables_keep_their_rows_for_as_long_as_was_told() {
     store.migrate(0).await.unwrap();
     let days = |table: &'static str| {
         let sql = format!(
-            "SELECT extract(engine_full, 'TTL .*toIntervalDay\\\\((\\\\d+)\\\\)') FROM system.tables WHERE \
+            "SELECT extract(engine_full, 'TTL .*toIntervalDay[^0-9]*([0-9]+)') FROM system.tables WHERE \
              database = 'procscope' AND name = '{table}'"
         );
         let engine = &engine;

@@ -59,7 +59,7 @@ impl Run {
     fn fault(&mut self) -> Option<String> {
         let action = *self.dice.one(&["die", "stop", "stop", ""]);
         let point = *self.dice.one(&POINTS);
-        let at = 1 + self.dice.below(6);
+        let at = 1 + self.dice.below(4);
         (!action.is_empty()).then(|| format!("{action}:{point}:{at}"))
     }
 
@@ -108,7 +108,7 @@ impl Run {
             self.switch();
             self.done.handovers += 1;
         }
-        thread::sleep(self.dice.between_ms(300, 1_500));
+        thread::sleep(self.dice.between_ms(200, 900));
         if self.dice.below(4) == 0 {
             self.kill_collector(at)
         } else {
@@ -143,7 +143,7 @@ impl Run {
                 let part = self.fleet.engine.take().context("it runs")?;
                 part.end(libc::SIGKILL)?;
                 self.done.engines += 1;
-                thread::sleep(self.dice.between_ms(0, 400));
+                thread::sleep(self.dice.between_ms(0, 200));
                 self.fleet.start_engine()
             }
             5..8 => {
@@ -208,7 +208,7 @@ fn play(run: &mut Run) -> Result<()> {
     };
     let enough = |done: &Done| done.kills() >= kills && done.handovers >= kills / KILLS_A_HANDOVER;
     while !enough(&run.done) && started.elapsed() < PATIENCE {
-        let until = Instant::now() + run.dice.between_ms(50, 1_000);
+        let until = Instant::now() + run.dice.between_ms(20, 600);
         while Instant::now() < until {
             run.attend()?;
             thread::sleep(Duration::from_millis(20));
