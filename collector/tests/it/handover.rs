@@ -75,7 +75,7 @@ async fn who_takes_an_epoch_waits_for_inserts_that_began_before() {
     let address = engine.url().replace("http://", "");
     let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
     let head = format!(
-        "POST /?database=procscope&query=INSERT+INTO+host_samples+(seq,time)+FORMAT+TSV HTTP/1.1\r\nHost: x\r\n\
+        "POST /?database=procscope&query=INSERT+INTO+host_samples+(seq,time)+FORMAT+TSV HTTP/1.1\r\nHost: localhost\r\n\
          X-ClickHouse-User: procscope\r\nX-ClickHouse-Key: {PASSWORD}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     // The engine begins once it has a MiB of the body.

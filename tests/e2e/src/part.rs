@@ -23,12 +23,7 @@ impl Part {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(
-        name: &'static str,
-        under: &[&str],
-        arguments: &[String],
-        log: PathBuf,
-    ) -> Result<Self> {
+    pub fn start(name: &'static str, under: &[&str], arguments: &[String], log: PathBuf) -> Result<Self> {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let program = binary(name)?;
         let mut command = match under {

@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -21,7 +21,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// What the wire does.
 #[derive(Debug)]
 struct Wire {
-    to: String,
+    to: Mutex<String>,
+    /// Ends of connections, so that they can be broken.
+    open: Mutex<Vec<TcpStream>>,
     /// Bytes that a connection may carry up, and down, before it is cut.
     up_max: AtomicU64,
     down_max: AtomicU64,
@@ -46,7 +48,8 @@ impl Proxy {
         let listener = TcpListener::bind(listen)?;
         let address = listener.local_addr()?.to_string();
         let wire = Arc::new(Wire {
-            to: to.to_owned(),
+            to: Mutex::new(to.to_owned()),
+            open: Mutex::default(),
             up_max: AtomicU64::new(u64::MAX),
             down_max: AtomicU64::new(u64::MAX),
             held: AtomicBool::new(false),
@@ -58,7 +61,8 @@ impl Proxy {
             for client in listener.incoming().flatten() {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 // Nobody there: the client is turned away as it would be without us.
-                if let Ok(server) = TcpStream::connect(&shared.to) {
+                let to = locked(&shared.to).clone();
+                if let Ok(server) = TcpStream::connect(to) {
                     connect(&shared, &client, &server);
                 }
             }
@@ -70,6 +74,15 @@ impl Proxy {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Leads elsewhere from now on, and breaks what is open.
+    pub fn lead_to(&self, to: &str) {
+        to.clone_into(&mut locked(&self.wire.to));
+        for end in locked(&self.wire.open).drain(..) {
+            // It may be down already.
+            _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     /// Cuts each connection after so many bytes up, or so many down. `u64::MAX`: never.
@@ -92,15 +105,23 @@ impl Proxy {
     /// What has gone up so far.
     #[must_use]
     pub fn heard(&self) -> Vec<u8> {
-        self.wire
-            .heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.wire.heard).clone()
     }
 }
 
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn connect(wire: &Arc<Wire>, client: &TcpStream, server: &TcpStream) {
+    let mut open = locked(&wire.open);
+    open.retain(|end| end.peer_addr().is_ok());
+    open.extend(
+        [client, server]
+            .into_iter()
+            .filter_map(|end| end.try_clone().ok()),
+    );
+    drop(open);
     for up in [true, false] {
         let wire = Arc::clone(wire);
         let (Ok(client), Ok(server)) = (client.try_clone(), server.try_clone()) else {
@@ -133,7 +154,7 @@ fn pump(wire: &Wire, mut from: &TcpStream, mut to: &TcpStream, up: bool) {
         let left = usize::try_from(most.saturating_sub(carried)).unwrap_or(usize::MAX);
         let bytes = &buffer[..count.min(left)];
         if up {
-            let mut heard = wire.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut heard = locked(&wire.heard);
             if heard.len() < HEARD_MAX {
                 heard.extend_from_slice(bytes);
             }

@@ -1,16 +1,13 @@
-//! An engine, two collectors behind a switch, and agents: each part can be killed and started again.
+//! An engine, two collectors behind a wire that leads to one or the other, and agents: each part can be killed and started again.
 
 pub mod books;
 pub mod dice;
-pub mod switch;
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
 use anyhow::{Context as _, Result};
-use procscope_tests_e2e::{Part, curl, free_port, library};
+use procscope_tests_e2e::{Part, Proxy, curl, free_port, library};
 use procscope_tests_kernel::wait_until;
-
-use crate::switch::Switch;
 
 /// Agents: two, so that batches mix them.
 pub const AGENTS: usize = 2;
@@ -29,7 +26,7 @@ pub struct Fleet {
     collector_ports: [(u16, u16); COLLECTORS],
     metrics_ports: [u16; AGENTS],
     /// What agents connect to.
-    pub switch: Switch,
+    proxy: Proxy,
     /// The engine.
     pub engine: Option<Part>,
     /// The collectors.
@@ -63,7 +60,7 @@ impl Fleet {
             *port = free_port()?;
         }
         Ok(Self {
-            switch: Switch::new(collector_ports[0].0)?,
+            proxy: Proxy::start("127.0.0.1:0", &format!("127.0.0.1:{}", collector_ports[0].0))?,
             dir,
             password,
             engine_port: free_port()?,
@@ -146,7 +143,7 @@ impl Fleet {
         let arguments = [
             "run",
             "--collector",
-            &format!("http://127.0.0.1:{}", self.switch.port()),
+            &format!("http://{}", self.proxy.address()),
             "--token-file",
             &self.path("token"),
             "--state-dir",
@@ -167,7 +164,8 @@ impl Fleet {
 
     /// Lets agents reach this collector, and breaks the connections to the other.
     pub fn switch_to(&self, at: usize) {
-        self.switch.to(self.collector_ports[at].0);
+        self.proxy
+            .lead_to(&format!("127.0.0.1:{}", self.collector_ports[at].0));
     }
 
     /// Whether a collector is ready.
