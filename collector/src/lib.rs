@@ -134,8 +134,7 @@ pub async fn run(
         Arc::clone(&stats),
         store.clone(),
         queue_sender,
-        ready.clone(),
-        room.clone(),
+        (ready.clone(), room.clone()),
         stop.clone(),
     );
     let close_queue = ingest.closer();

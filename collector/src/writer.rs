@@ -241,9 +241,10 @@ impl Writer {
     }
 
     fn hand_over(&self, pending: Incoming) {
-        let snapshot = &pending.snapshot;
+        let Pending { snapshot, guard, .. } = pending;
         self.stats.handed_over(snapshot.encoded.len());
         self.agents.dropped(snapshot.agent, snapshot.seq);
+        drop(guard);
     }
 
     /// Asks the store which of these epochs this collector holds no more.

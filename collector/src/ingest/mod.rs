@@ -83,10 +83,10 @@ impl Ingest {
         stats: Arc<SelfStats>,
         store: Store,
         queue: mpsc::Sender<Incoming>,
-        ready: watch::Receiver<bool>,
-        room_on_disk: watch::Receiver<Room>,
+        store_state: (watch::Receiver<bool>, watch::Receiver<Room>),
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let (ready, room_on_disk) = store_state;
         let shared = Shared {
             token_digest: token.map(|token| Sha256::digest(token.reveal()).into()),
             leases: Leases::new(store.clone(), Arc::clone(&agents), Arc::clone(&stats)),

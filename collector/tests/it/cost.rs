@@ -28,7 +28,7 @@ async fn what_an_insert_costs_the_engine() {
         }
         let snapshots: Vec<_> = (0..500)
             .map(|n| {
-                let samples = (0..200_u8)
+                let samples = (1..=200_u8)
                     .map(|id| {
                         sample(
                             id,

@@ -204,10 +204,8 @@ impl Fleet {
         for part in ["engine", "collector0", "collector1", "agent0", "agent1"] {
             let log = fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            text.push_str(&format!(
-                "--- {part}\n{}\n",
-                lines[lines.len().saturating_sub(12)..].join("\n")
-            ));
+            let last = &lines[lines.len().saturating_sub(12)..];
+            text.extend(["--- ", part, "\n", &last.join("\n"), "\n"]);
         }
         text
     }

@@ -52,6 +52,8 @@ struct Run {
     spooled: [u64; AGENTS],
     /// The same of all lives before.
     spooled_before: u64,
+    /// What is worth saying of it.
+    notes: Vec<String>,
 }
 
 impl Run {
@@ -187,9 +189,15 @@ fn whatever_is_killed_each_snapshot_is_stored_once_and_minutes_and_hours_agree()
         live: 0,
         spooled: [0; AGENTS],
         spooled_before: 0,
+        notes: Vec::new(),
     };
     let outcome = play(&mut run);
-    println!("{:?}, {} kills", run.done, run.done.kills());
+    println!(
+        "{:?}, {} kills; {}",
+        run.done,
+        run.done.kills(),
+        run.notes.join("; ")
+    );
     outcome.with_context(|| format!("PROCSCOPE_FAULTS_SEED={seed}\n{}", run.fleet.logs()))
 }
 
@@ -216,12 +224,14 @@ fn play(run: &mut Run) -> Result<()> {
         run.listen();
         run.strike()?;
     }
-    println!("{} kills in {:.0?}", run.done.kills(), started.elapsed());
+    run.notes.push(format!("killed for {:.0?}", started.elapsed()));
     settle(run)?;
     check_samples(&run.fleet)?;
     let spooled = run.spooled_before + run.spooled.iter().sum::<u64>();
     let stored: u64 = run.fleet.sql("SELECT count() FROM host_samples")?.parse()?;
-    println!("{stored} snapshots are stored, of which agents had said that they kept {spooled}");
+    run.notes.push(format!(
+        "{stored} snapshots stored, of which agents said that they kept {spooled}"
+    ));
     ensure!(
         stored >= spooled,
         "{stored} snapshots are stored, but {spooled} were kept"
