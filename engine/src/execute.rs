@@ -21,13 +21,11 @@ use crate::{
     sessions::Sessions,
     statement::{Head, format_clause, is_streamable_read, split_head},
     stats::Stats,
-    upload::BodyReader,
+    upload::{BodyReader, INSERT_PIECE_BYTES, body_error, fill},
 };
 
 /// The longest statement that is read; `max_query_size` of the engine (256 KiB) holds before, unless it is raised.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
-/// Bytes of an insert's data that are handed to the engine at once.
-pub(crate) const INSERT_PIECE_BYTES: usize = 1 << 20;
 /// The format of an answer where nobody names one, as a server does it.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
@@ -405,34 +403,6 @@ fn insert(
         }
     }
     Ok(stream.finish()?.stats())
-}
-
-/// Reads until `out` is full or the data ends.
-pub(crate) fn fill(data: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < out.len() {
-        match data.read(&mut out[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// Decoders carry our own errors inside theirs.
-pub(crate) fn body_error(error: &io::Error) -> Exception {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Exception>())
-    {
-        Some(exception) => exception.clone(),
-        None => Exception::new(
-            Code::CANNOT_READ_ALL_DATA,
-            format_args!("Cannot read the request's body: {error}"),
-        ),
-    }
 }
 
 /// The text of a request: the URL's part, a line end, and the body, read as far as it is needed.

@@ -9,8 +9,8 @@ use std::{
 use crate::{
     engine::Engine,
     exception::{Code, Exception},
-    execute::{INSERT_PIECE_BYTES, body_error, fill},
     running::Run,
+    upload::{INSERT_PIECE_BYTES, body_error, fill},
 };
 
 /// Bytes of one insert's data that are kept at most.

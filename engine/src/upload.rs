@@ -10,6 +10,10 @@ use tokio::{
     time::{Duration, timeout},
 };
 
+use crate::exception::{Code, Exception};
+
+/// Bytes of an insert's data that are handed to the engine at once.
+pub(crate) const INSERT_PIECE_BYTES: usize = 1 << 20;
 /// Pieces on their way to a busy engine; beyond them the client waits.
 const PIECES_WAITING_MAX: usize = 16;
 /// How long a client may send nothing in the middle of a body.
@@ -97,5 +101,33 @@ impl Read for BodyReader {
         let taken = self.piece.len().min(out.len());
         self.piece.copy_to_slice(&mut out[..taken]);
         Ok(taken)
+    }
+}
+
+/// Reads until `out` is full or the data ends.
+pub(crate) fn fill(data: &mut impl Read, out: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < out.len() {
+        match data.read(&mut out[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Decoders carry our own errors inside theirs.
+pub(crate) fn body_error(error: &io::Error) -> Exception {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Exception>())
+    {
+        Some(exception) => exception.clone(),
+        None => Exception::new(
+            Code::CANNOT_READ_ALL_DATA,
+            format_args!("Cannot read the request's body: {error}"),
+        ),
     }
 }
