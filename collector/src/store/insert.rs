@@ -1,5 +1,7 @@
 //! Batches into the store: frozen once, then inserted until the store has them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -17,8 +19,8 @@ pub struct Frozen {
     block: Bytes,
     rows: usize,
     token: String,
-    /// A snapshot with rows in it: all of them are stored when this one's are.
-    witness: (AgentEpoch, u64),
+    /// The snapshots with rows in it, by epoch.
+    snapshots: BTreeMap<AgentEpoch, BTreeSet<u64>>,
 }
 
 impl Frozen {
@@ -29,7 +31,13 @@ impl Frozen {
         mut rows: Vec<rows::Row<'_, T>>,
         order: impl FnMut(&rows::Row<'_, T>, &rows::Row<'_, T>) -> std::cmp::Ordering,
     ) -> Option<Self> {
-        let witness = rows.first().map(|(snapshot, _)| (snapshot.agent, snapshot.seq))?;
+        if rows.is_empty() {
+            return None;
+        }
+        let mut snapshots: BTreeMap<AgentEpoch, BTreeSet<u64>> = BTreeMap::new();
+        for (snapshot, _) in &rows {
+            snapshots.entry(snapshot.agent).or_default().insert(snapshot.seq);
+        }
         // Rows in the order of the table's key cost the store a quarter less.
         rows.sort_unstable_by(order);
         let block = native::encode(columns, &rows);
@@ -41,7 +49,7 @@ impl Frozen {
             block: block.into(),
             rows: rows.len(),
             token,
-            witness,
+            snapshots,
         })
     }
 
@@ -221,12 +229,21 @@ impl Store {
     /// When the store refused the question or did not answer.
     pub async fn holds(&self, frozen: &Frozen) -> Result<bool, StoreError> {
         self.settle_own().await?;
-        let (agent, seq) = frozen.witness;
-        let stored = self.ledger(agent, seq).await?.stored_in(seq);
-        Ok(Table::ALL
-            .into_iter()
-            .find(|table| table.name() == frozen.what)
-            .map_or(stored.is_set_aside(), |table| stored.contains(table)))
+        // Of each snapshot: what another collector has taken and stored since proves nothing of the rest.
+        for (agent, seqs) in &frozen.snapshots {
+            let ledger = self
+                .ledger(*agent, seqs.first().copied().unwrap_or_default())
+                .await?;
+            let table = Table::ALL.into_iter().find(|table| table.name() == frozen.what);
+            let stored = |seq: &u64| {
+                let stored = ledger.stored_in(*seq);
+                table.map_or(stored.is_set_aside(), |table| stored.contains(table))
+            };
+            if !seqs.iter().all(stored) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads which snapshots of an epoch are stored, from one number on. Who takes an epoch over waits before, until

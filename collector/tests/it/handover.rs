@@ -27,8 +27,32 @@ fn frames(agent: &mut Agent, count: i64) -> Vec<v1::PushSnapshotsRequest> {
 }
 
 fn frozen(frame: v1::PushSnapshotsRequest) -> Frozen {
-    let snapshot = decode::snapshot(frame, now_ms()).unwrap();
-    freeze(Table::HostSamples, [(&snapshot, StoredIn::default())]).unwrap()
+    frozen_all(vec![frame])
+}
+
+fn frozen_all(frames: Vec<v1::PushSnapshotsRequest>) -> Frozen {
+    let snapshots: Vec<_> = frames
+        .into_iter()
+        .map(|frame| decode::snapshot(frame, now_ms()).unwrap())
+        .collect();
+    freeze(
+        Table::HostSamples,
+        snapshots.iter().map(|s| (s, StoredIn::default())),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn what_another_collector_has_stored_proves_nothing_of_the_rest_of_a_batch() {
+    let engine = Engine::start();
+    let (first, second) = (engine.store(), engine.store());
+    first.migrate(0).await.unwrap();
+    let both = [frames(&mut Agent::new(1), 2), frames(&mut Agent::new(2), 2)].concat();
+    let batch = frozen_all(both.clone());
+    second.insert(&frozen(both[0].clone())).await.unwrap();
+    assert!(!first.holds(&batch).await.unwrap());
+    second.insert(&frozen_all(both[1..].to_vec())).await.unwrap();
+    assert!(first.holds(&batch).await.unwrap());
 }
 
 #[tokio::test]
