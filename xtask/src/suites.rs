@@ -5,7 +5,6 @@ mod programs;
 
 use std::{
     env,
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -40,7 +39,7 @@ pub(crate) enum Name {
     Kernel,
     /// The real binaries with the real engine
     E2e,
-    /// Agents, collectors and the engine killed at random, and the books held against it
+    /// Agents, collectors and the engine killed at random, networks, disks and power that fail, and the books after it
     Faults,
     /// Manifests, units, images and dashboards, by the tools that read them
     Deploy,
@@ -75,14 +74,17 @@ impl Name {
 
     /// Whether a test program belongs to this suite.
     fn has(self, program: &Program) -> bool {
-        let package = match self {
-            Self::Lint | Self::Unit | Self::Fuzz => return false,
-            Self::Kernel => "tests/kernel",
-            Self::E2e | Self::Deploy => "tests/e2e",
-            Self::Faults => "tests/faults",
-            Self::Guests => "tests/guests",
+        let (package, target) = (program.package.to_str(), program.target.as_str());
+        let suite = match (package, target) {
+            (Some("tests/kernel"), _) => Self::Kernel,
+            (Some("tests/e2e"), "deploy") => Self::Deploy,
+            (Some("tests/e2e"), "disk" | "network") | (Some("tests/guests"), "power") => Self::Faults,
+            (Some("tests/e2e"), _) => Self::E2e,
+            (Some("tests/faults"), _) => Self::Faults,
+            (Some("tests/guests"), _) => Self::Guests,
+            _ => return false,
         };
-        program.package == Path::new(package) && (program.target == "deploy") == (self == Self::Deploy)
+        suite == self
     }
 }
 
@@ -316,6 +318,8 @@ mod tests {
         assert_eq!(suites("engine", "lifecycle"), Vec::<&str>::new());
         assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
         assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
+        assert_eq!(suites("tests/e2e", "network"), ["faults"]);
+        assert_eq!(suites("tests/guests", "power"), ["faults"]);
         assert_eq!(suites("tests/faults", "kills"), ["faults"]);
         assert_eq!(suites("tests/guests", "guests"), ["guests"]);
     }
