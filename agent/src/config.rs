@@ -2,21 +2,20 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use procscope_startup::{Common, Failure, Result, format_duration, parse_duration, read_config, read_secret};
-use serde::Deserialize;
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::{Endpoint, Uri},
-};
-
 use crate::{
     host,
     names::escape,
     observer::{Hooks, Settings, SourceChoice},
     scrub::Cmdline,
     spool::Limits,
+    uplink,
 };
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use procscope_startup::{
+    Common, Failure, Result, format_duration, parse_duration, read_config,
+    wire::{Files, Way},
+};
+use serde::Deserialize;
 
 mod spool;
 use spool::{SpoolArgs, SpoolKeys};
@@ -91,12 +90,21 @@ pub struct RunArgs {
     /// What is measured.
     #[command(flatten)]
     pub measure: MeasureArgs,
-    /// Address of the collector [default: `http://127.0.0.1:7400`]
+    /// Address of the collector, https:// for TLS [default: `http://127.0.0.1:7400`]
     #[arg(long, value_name = "URL", env = "PROCSCOPE_AGENT_COLLECTOR")]
     pub collector: Option<String>,
     /// File with the token that the collector wants (mode 0600)
     #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Authorities that the collector's certificate may come from, PEM [default: those of this system]
+    #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// This agent's certificate, PEM
+    #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM (mode 0600)
+    #[arg(long, value_name = "FILE", env = "PROCSCOPE_AGENT_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
     /// Folder that keeps the agent's identity and its spool [default: /var/lib/procscope-agent]
     #[arg(long, value_name = "DIR", env = "PROCSCOPE_AGENT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
@@ -151,6 +159,9 @@ pub struct File {
     runqueue_histogram: Option<bool>,
     collector: Option<String>,
     token_file: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     metrics_listen: Option<SocketAddr>,
     insecure: Option<bool>,
@@ -163,10 +174,8 @@ pub struct File {
 pub struct Config {
     /// What is measured.
     pub settings: Settings,
-    /// Where to.
-    pub collector: Endpoint,
-    /// As what.
-    pub token: MetadataValue<Ascii>,
+    /// Where to, and as whom.
+    pub collector: Way,
     /// Where the metrics page is; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// Where the identity is kept.
@@ -256,22 +265,21 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
         .clone()
         .or_else(|| file.collector.clone())
         .unwrap_or_else(|| "http://127.0.0.1:7400".to_owned());
-    let uri: Uri = url
-        .parse()
-        .ok()
-        .filter(|uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some())
-        .ok_or_else(|| {
-            Failure::usage(format_args!(
-                "collector `{}` is no address: write http://HOST:PORT (--collector)",
-                escape(url.as_bytes())
-            ))
-        })?;
     let insecure = args.insecure || file.insecure.unwrap_or(false);
-    if !insecure && !uri.host().is_some_and(is_loopback) {
-        return Err(Failure::usage(format_args!(
-            "collector {uri} is on another machine and the token would go there in the clear: allow it with \
-             --insecure"
-        )));
+    let named = |option: &Option<PathBuf>, key: &Option<PathBuf>| option.clone().or_else(|| key.clone());
+    let files = Files {
+        tls_ca: named(&args.tls_ca, &file.tls_ca),
+        tls_cert: named(&args.tls_cert, &file.tls_cert),
+        tls_key: named(&args.tls_key, &file.tls_key),
+        token: named(&args.token_file, &file.token_file),
+    };
+    let is_known = files.token.is_some() || files.tls_cert.is_some();
+    let collector = Way::new("--collector", &url, files, insecure, uplink::tune)?;
+    if !is_known {
+        return Err(Failure::usage(
+            "no token for the collector: name the file that holds it with --token-file, or a certificate with \
+             --tls-cert (`sample` and `check` work without)",
+        ));
     }
     let metrics_listen = args.metrics_listen.or(file.metrics_listen);
     if let Some(address) = metrics_listen.filter(|address| !insecure && !address.ip().is_loopback()) {
@@ -279,24 +287,9 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
             "metrics address {address} is open to other machines: take one of 127.0.0.1, or allow it with --insecure"
         )));
     }
-    let Some(token_file) = args.token_file.as_ref().or(file.token_file.as_ref()) else {
-        return Err(Failure::usage(
-            "no token for the collector: name the file that holds it with --token-file \
-             (`sample` and `check` work without)",
-        ));
-    };
-    let token = read_secret(token_file)?;
-    let mut token: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_not_ascii| {
-        Failure::usage(format_args!(
-            "the token in {} is not plain ASCII",
-            token_file.display()
-        ))
-    })?;
-    token.set_sensitive(true);
     Ok(Config {
         settings,
-        collector: Endpoint::from(uri),
-        token,
+        collector,
         metrics_listen,
         state_dir: args
             .state_dir
@@ -306,15 +299,6 @@ pub fn run_config(args: &RunArgs, file: &File) -> Result<Config> {
         spool: spool::limits(&args.spool, &file.spool)?,
         die_with_parent: args.die_with_parent,
     })
-}
-
-/// Whether a host of a URL is this machine, whatever a name server says.
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -393,36 +377,6 @@ mod tests {
             ("option", Duration::from_secs(5))
         );
         assert_eq!(settings.cmdline, Cmdline::Off);
-    }
-
-    #[test]
-    fn the_token_goes_in_the_clear_to_this_machine_only() {
-        for (url, allowed) in [
-            ("http://127.0.0.1:7400", true),
-            ("http://[::1]:7400", true),
-            ("http://localhost:7400", true),
-            ("http://10.1.1.1:7400", false),
-            ("http://localhost.example:7400", false),
-        ] {
-            let args = |insecure| RunArgs {
-                collector: Some(url.into()),
-                insecure,
-                ..RunArgs::default()
-            };
-            // What is refused next is the missing token.
-            let says = |insecure| {
-                run_config(&args(insecure), &File::default())
-                    .unwrap_err()
-                    .to_string()
-            };
-            assert_eq!(
-                says(false).contains("--token-file"),
-                allowed,
-                "{url}: {}",
-                says(false)
-            );
-            assert!(says(true).contains("--token-file"), "{url}: {}", says(true));
-        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
                     }
                 });
             }
-            let uplink = uplink::run(config.collector, config.token, Arc::clone(&outbox));
+            let uplink = uplink::run(config.collector, Arc::clone(&outbox));
             tokio::pin!(uplink);
             tokio::select! {
                 () = &mut uplink => {}

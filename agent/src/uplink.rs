@@ -12,18 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tonic::{
-    Code, Status,
-    metadata::{Ascii, MetadataValue},
-    transport::Endpoint,
-};
+use procscope_startup::wire::Way;
+use tonic::{Code, Status, transport::Endpoint};
+use tonic_types::StatusExt as _;
 use tracing::{info, warn};
 
 pub use self::outbox::Outbox;
 use self::{
     outage::Outage,
     poison::Suspicion,
-    stream::{Next, Source, Way, Window},
+    stream::{Next, Source, Window},
 };
 
 /// Snapshots sent and not yet stored, at most.
@@ -35,8 +33,13 @@ const WINDOW: Window = Window {
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The longest wait after a failure, so that a collector that comes back is found soon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The wait after a refusal that will not pass by itself.
+/// The least wait after a refusal that will not pass by itself, and the most.
 const BACKOFF_REFUSED: Duration = Duration::from_secs(15);
+const BACKOFF_REFUSED_MAX: Duration = Duration::from_secs(30);
+/// However long a collector asks to wait, it is asked again after this.
+const BACKOFF_ASKED_MAX: Duration = Duration::from_mins(2);
+/// A stream that its collector has ended in order is opened again within this.
+const REOPEN_MAX: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -80,17 +83,22 @@ impl Source for Live<'_> {
     }
 }
 
-/// Sends for ever what the outbox and the spool hold; drop it to stop.
-pub async fn run(endpoint: Endpoint, token: MetadataValue<Ascii>, outbox: Arc<Outbox>) {
-    let endpoint = endpoint
+/// How connections to a collector are made and kept: one that has gone is found within twice `KEEP_ALIVE`.
+#[must_use]
+pub fn tune(endpoint: Endpoint) -> Endpoint {
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        .tcp_nodelay(true);
-    let way = Way { endpoint, token };
+        .tcp_nodelay(true)
+}
+
+/// Sends for ever what the outbox and the spool hold; drop it to stop.
+pub async fn run(way: Way, outbox: Arc<Outbox>) {
+    let way = Arc::new(way);
     tokio::select! {
         () = live(&way, &outbox) => {}
-        () = backlog::run(way.clone(), Arc::clone(&outbox)) => {}
+        () = backlog::run(Arc::clone(&way), Arc::clone(&outbox)) => {}
     }
 }
 
@@ -112,7 +120,7 @@ async fn live(way: &Way, outbox: &Outbox) {
             if last == 0 {
                 outbox.set_connected(true);
                 info!(
-                    collector = %way.endpoint.uri(),
+                    collector = %way.uri(),
                     was_away_s = outage.end(Instant::now()).map(|lasted| lasted.as_secs()),
                     "the collector stores what this agent sends"
                 );
@@ -138,11 +146,19 @@ async fn live(way: &Way, outbox: &Outbox) {
             outbox.set_aside(seq);
             suspicion.passed(seq);
         }
+        if ended.in_order {
+            info!(
+                reason = status.message(),
+                "the collector has ended the stream in order; opening another"
+            );
+            tokio::time::sleep(jitter(REOPEN_MAX)).await;
+            continue;
+        }
         let refused = is_refusal(status.code()) && !suspicion.is_on();
-        let wait = if refused { BACKOFF_REFUSED } else { jitter(backoff) };
+        let wait = wait(&status, refused, backoff);
         if let Some(lasted) = outage.tried_in_vain(refused, Instant::now()) {
             warn!(
-                collector = %way.endpoint.uri(),
+                collector = %way.uri(),
                 code = ?status.code(),
                 reason = %describe(&status),
                 lasted_s = lasted.as_secs(),
@@ -167,17 +183,30 @@ fn is_refusal(code: Code) -> bool {
 fn describe(status: &Status) -> String {
     let hint = match status.code() {
         Code::Unauthenticated => {
-            "; compare the --token-file of this agent with the collector's --ingest-token-file"
+            "; compare the --token-file of this agent with the collector's --ingest-token-file and `tokens list`"
         }
         _ => "",
     };
     format!("{}{hint}", status.message())
 }
 
-/// Between half and all of a wait, so that many agents do not come back at once.
+/// How long to wait after a failure: what the collector asks for and up to twice of it; after a refusal long, and
+/// else less and less often. All by chance, so that many agents do not come back at once.
+fn wait(status: &Status, refused: bool, backoff: Duration) -> Duration {
+    if let Some(asked) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        let asked = asked.clamp(BACKOFF_MIN, BACKOFF_ASKED_MAX);
+        return asked + jitter(asked);
+    }
+    if refused {
+        return BACKOFF_REFUSED + jitter(BACKOFF_REFUSED_MAX - BACKOFF_REFUSED);
+    }
+    jitter(backoff)
+}
+
+/// Anything up to a wait.
 fn jitter(wait: Duration) -> Duration {
-    let random = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    wait / 2 + wait / 2 * random / 255
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    wait / u32::from(u16::MAX) * u32::from(u16::from_le_bytes([bytes[0], bytes[1]]))
 }
 
 #[cfg(test)]

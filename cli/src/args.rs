@@ -63,12 +63,21 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         env = "PROCSCOPE_SERVER",
-        help = "The collector [default: http://127.0.0.1:7400]"
+        help = "The collector, https:// for TLS [default: http://127.0.0.1:7400]"
     )]
     pub server: Option<String>,
     /// File with the token to show to the collector; nobody but its owner may read it
     #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Authorities that the collector's certificate may come from, PEM [default: those of this system]
+    #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// This client's certificate, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM; nobody but its owner may read it
+    #[arg(long, global = true, value_name = "FILE", env = "PROCSCOPE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
     /// Send the token in the clear to a collector that is not on this machine
     #[arg(long, global = true)]
     pub insecure: bool,

@@ -37,7 +37,7 @@ impl Client {
     /// # Errors
     /// Exit code 1, naming the URL, why it could not be reached, and what to do.
     pub(crate) async fn connect(settings: &Settings) -> Result<Self> {
-        let channel = settings.endpoint.connect().await.map_err(|error| {
+        let channel = settings.call.endpoint.connect().await.map_err(|error| {
             Failure::failed(format_args!(
                 "could not reach the collector at {}: {}; start procscope-collector there, or name another with \
                  --server",
@@ -130,7 +130,7 @@ impl Client {
     }
 
     fn authorize<T>(&self, request: &mut Request<T>) {
-        if let Some(token) = &self.settings.token {
+        if let Some(token) = &self.settings.call.token {
             request.metadata_mut().insert("authorization", token.clone());
         }
     }

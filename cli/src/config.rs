@@ -4,12 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use procscope_proto::v1::TimeRange;
-use procscope_startup::{Failure, Result, read_config, read_secret};
-use serde::Deserialize;
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::{Endpoint, Uri},
+use procscope_startup::{
+    Failure, Result, read_config,
+    wire::{Call, Files, Way},
 };
+use serde::Deserialize;
+use tonic::transport::Endpoint;
 
 use crate::{
     args::Global,
@@ -30,6 +30,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 struct Raw {
     server: Option<String>,
     token_file: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     insecure: Option<bool>,
 }
 
@@ -51,8 +54,7 @@ pub(crate) struct Settings {
     pub range: Option<TimeRange>,
     /// The collector's URL, safe to show.
     pub server: String,
-    pub endpoint: Endpoint,
-    pub token: Option<MetadataValue<Ascii>>,
+    pub call: Call,
 }
 
 impl Settings {
@@ -64,19 +66,17 @@ impl Settings {
             .clone()
             .or(raw.server)
             .unwrap_or_else(|| DEFAULT_SERVER.to_owned());
-        let uri = check_server(&server)?;
-        let token = match global.token_file.clone().or(raw.token_file) {
-            Some(file) => Some(read_token(
-                &file,
-                &uri,
-                global.insecure || raw.insecure.unwrap_or(false),
-            )?),
-            None => None,
+        let files = Files {
+            tls_ca: global.tls_ca.clone().or(raw.tls_ca),
+            tls_cert: global.tls_cert.clone().or(raw.tls_cert),
+            tls_key: global.tls_key.clone().or(raw.tls_key),
+            token: global.token_file.clone().or(raw.token_file),
         };
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        let insecure = global.insecure || raw.insecure.unwrap_or(false);
+        let (mut call, _as_read_first) =
+            Way::new("--server", &text::safe(&server), files, insecure, tune)?.call();
+        call.endpoint = call
+            .endpoint
             .user_agent(concat!("procscope/", env!("CARGO_PKG_VERSION")))
             .map_err(Failure::failed)?;
         Ok(Self {
@@ -89,8 +89,7 @@ impl Settings {
             limit: global.limit,
             range: range(global.since, global.until, now)?,
             server: text::safe(&server),
-            endpoint,
-            token,
+            call,
         })
     }
 
@@ -116,51 +115,11 @@ fn range(since: Option<When>, until: Option<When>, now: Timestamp) -> Result<Opt
     when::range(since, until, now).map_err(Failure::usage)
 }
 
-fn check_server(server: &str) -> Result<Uri> {
-    let fail = |why: &str| {
-        Failure::usage(format_args!(
-            "--server `{}` {why}: write the collector's gRPC address such as {DEFAULT_SERVER}",
-            text::safe(server)
-        ))
-    };
-    let uri: Uri = server.parse().map_err(|_not_a_uri| fail("is no URL"))?;
-    if uri.scheme_str() == Some("https") {
-        return Err(fail(
-            "asks for TLS, which this client does not speak; use a tunnel such as ssh -L, and",
-        ));
-    }
-    if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-        return Err(fail("is no http:// URL"));
-    }
-    if uri.path() != "/" || uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@'))
-    {
-        return Err(fail("has more in it than host and port"));
-    }
-    Ok(uri)
-}
-
-fn read_token(file: &std::path::Path, uri: &Uri, insecure: bool) -> Result<MetadataValue<Ascii>> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let here = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    if !here && !insecure {
-        return Err(Failure::usage(format_args!(
-            "the token would go in the clear to `{}`, which is not this machine: use a tunnel, or allow it with \
-             --insecure",
-            text::safe(host)
-        )));
-    }
-    let token = read_secret(file)?;
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_not_ascii| {
-        Failure::usage(format_args!(
-            "could not use the secret file {}: it holds more than ASCII; write the token alone into it",
-            file.display()
-        ))
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
+fn tune(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -201,7 +160,8 @@ mod tests {
             ("hosts", "sever = \"http://[::1]:1\""),
             ("hosts --server localhost:7400", ""),
             ("hosts --server ftp://localhost:7400", ""),
-            ("hosts --server https://localhost:7400", ""),
+            ("hosts --server https://localhost:7400 --tls-ca /nonexistent", ""),
+            ("hosts --tls-ca /nonexistent", ""),
             ("hosts --server http://localhost:7400/api", ""),
             ("hosts --server http://user:password@localhost:7400", ""),
             ("hosts --server http://", ""),
@@ -214,7 +174,13 @@ mod tests {
 
     #[test]
     fn a_token_does_not_leave_the_machine_in_the_clear_without_a_word() {
-        assert!(check("hosts --token-file TOKEN", "").unwrap().token.is_some());
+        assert!(
+            check("hosts --token-file TOKEN", "")
+                .unwrap()
+                .call
+                .token
+                .is_some()
+        );
         let refused = check("hosts --token-file TOKEN --server http://collector:7400", "").unwrap_err();
         assert!(
             refused.code() == 2 && refused.to_string().contains("--insecure"),

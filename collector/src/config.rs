@@ -7,9 +7,16 @@ use std::{
 };
 
 use procscope_startup::{Failure, Result, check_listen, parse_duration, read_config, read_secret};
-use serde::Deserialize;
 
-use crate::retention::{Retention, RetentionKeys};
+mod options;
+
+use options::Keys;
+pub use options::Options;
+
+use crate::{
+    access::{limits::Rate, tls},
+    retention::Retention,
+};
 
 /// Where gRPC listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:7400";
@@ -27,101 +34,15 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 const FLUSH_INTERVAL_ALLOWED: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(50)..=Duration::from_mins(1);
 
-/// Options of `run`, `check` and `migrate`. Each is also a key of the file, with `_` for `-`; those of the store stand
-/// in its table `[store]`.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Options {
-    /// Address for gRPC: ingest, queries, health [default: 127.0.0.1:7400]
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDRESS",
-        env = "PROCSCOPE_COLLECTOR_LISTEN"
-    )]
-    pub listen: Option<SocketAddr>,
-    /// Address for HTTP: the page, /metrics, /healthz, /readyz [default: 127.0.0.1:7401]
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDRESS",
-        env = "PROCSCOPE_COLLECTOR_HTTP_LISTEN"
-    )]
-    pub http_listen: Option<SocketAddr>,
-    /// ClickHouse over HTTP: the embedded engine, or a server of your own [default: `http://127.0.0.1:8123`]
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "PROCSCOPE_COLLECTOR_STORE_URL"
-    )]
-    pub store_url: Option<String>,
-    /// User in the store [default: procscope]
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "PROCSCOPE_COLLECTOR_STORE_USER"
-    )]
-    pub store_user: Option<String>,
-    /// File that holds the user's password; none: no password
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "PROCSCOPE_COLLECTOR_STORE_PASSWORD_FILE"
-    )]
-    pub store_password_file: Option<PathBuf>,
-    /// Database in the store [default: procscope]
-    #[arg(
-        long,
-        global = true,
-        value_name = "NAME",
-        env = "PROCSCOPE_COLLECTOR_STORE_DATABASE"
-    )]
-    pub store_database: Option<String>,
-    /// File that holds the token agents have to show
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "PROCSCOPE_COLLECTOR_INGEST_TOKEN_FILE"
-    )]
-    pub ingest_token_file: Option<PathBuf>,
-    /// Allow addresses other than loopback without TLS, and any Host header
-    #[arg(long, global = true, env = "PROCSCOPE_COLLECTOR_INSECURE")]
-    pub insecure: bool,
-    /// How long samples may wait for a batch, 50ms to 60s [default: 500ms]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration,
-          env = "PROCSCOPE_COLLECTOR_FLUSH_INTERVAL")]
-    pub flush_interval: Option<Duration>,
-    /// Stop when the process that started this one ends
-    #[arg(long, global = true, env = "PROCSCOPE_COLLECTOR_DIE_WITH_PARENT")]
-    pub die_with_parent: bool,
-}
+/// Where the tokens are kept unless told otherwise.
+const STATE_DIR: &str = "/var/lib/procscope-collector";
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Keys {
-    listen: Option<SocketAddr>,
-    http_listen: Option<SocketAddr>,
-    ingest_token_file: Option<PathBuf>,
-    insecure: Option<bool>,
-    flush_interval: Option<String>,
-    die_with_parent: Option<bool>,
-    #[serde(default)]
-    store: StoreKeys,
-    #[serde(default)]
-    retention: RetentionKeys,
-}
+/// An hour: a certificate that was replaced or taken back is shown again by then.
+const STREAM_MAX_AGE: Duration = Duration::from_hours(1);
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoreKeys {
-    url: Option<String>,
-    user: Option<String>,
-    password_file: Option<PathBuf>,
-    database: Option<String>,
-}
+/// Streams that are opened more often than they carry something make work and no progress.
+const STREAM_MAX_AGE_ALLOWED: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(24 * 7);
 
 /// How the collector runs. Checked: it cannot be wrong, except for what only the outside world knows.
 #[derive(Debug, Clone)]
@@ -134,7 +55,15 @@ pub struct Config {
     pub store: StoreConfig,
     /// The token agents have to show; `None`: no agent is let in.
     pub ingest_token: Option<Secret>,
-    /// Any Host header is accepted.
+    /// Where the tokens are kept.
+    pub state_dir: PathBuf,
+    /// Certificates; `None`: both ports are in the clear.
+    pub tls: Option<tls::Files>,
+    /// What one agent may send.
+    pub rate: Rate,
+    /// How long a stream of an agent may last.
+    pub stream_max_age: Duration,
+    /// Any Host header is accepted, and reading needs no token.
     pub insecure: bool,
     /// How long samples may wait for a batch.
     pub flush_interval: Duration,
@@ -202,6 +131,23 @@ impl std::fmt::Debug for Secret {
 pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
     let file: Keys = read_config(file)?;
     let insecure = options.insecure || file.insecure.unwrap_or(false);
+    let named = |option: &Option<PathBuf>, key: &Option<PathBuf>| option.clone().or_else(|| key.clone());
+    let tls = certificates(
+        named(&options.tls_cert, &file.tls_cert),
+        named(&options.tls_key, &file.tls_key),
+        named(&options.tls_client_ca, &file.tls_client_ca),
+    )?;
+    let stream_max_age = duration(
+        "stream_max_age",
+        options.stream_max_age,
+        file.stream_max_age.as_deref(),
+        STREAM_MAX_AGE,
+    )?;
+    if !STREAM_MAX_AGE_ALLOWED.contains(&stream_max_age) {
+        return Err(Failure::usage(
+            "--stream-max-age has to lie between 1s and 7d; leave it out for 1h",
+        ));
+    }
     let address = |name: &str, option: Option<SocketAddr>, key: Option<SocketAddr>, default: &str| {
         let address = match option.or(key) {
             Some(address) => address,
@@ -209,16 +155,17 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
                 .parse()
                 .map_err(|error| Failure::usage(format_args!("{name} {default}: {error}")))?,
         };
-        check_listen(name, address, insecure)?;
+        let remedy = "make certificates with `procscope-collector certs init` and name them with --tls-cert and \
+                      --tls-key, ";
+        check_listen(name, address, insecure || tls.is_some(), remedy)?;
         Ok(address)
     };
-    let flush_interval = match (options.flush_interval, &file.flush_interval) {
-        (Some(interval), _) => interval,
-        (None, Some(text)) => {
-            parse_duration(text).map_err(|why| Failure::usage(format_args!("flush_interval: {why}")))?
-        }
-        (None, None) => FLUSH_INTERVAL,
-    };
+    let flush_interval = duration(
+        "flush_interval",
+        options.flush_interval,
+        file.flush_interval.as_deref(),
+        FLUSH_INTERVAL,
+    )?;
     if !FLUSH_INTERVAL_ALLOWED.contains(&flush_interval) {
         return Err(Failure::usage(
             "--flush-interval has to lie between 50ms and 60s; leave it out for 500ms",
@@ -254,6 +201,23 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
                 .as_ref()
                 .or(file.ingest_token_file.as_ref()),
         )?,
+        state_dir: named(&options.state_dir, &file.state_dir).unwrap_or_else(|| PathBuf::from(STATE_DIR)),
+        tls,
+        rate: Rate {
+            snapshots: at_least_one(
+                "agent_snapshots_per_second",
+                options
+                    .agent_snapshots_per_second
+                    .or(file.agent_snapshots_per_second),
+                Rate::default().snapshots,
+            )?,
+            bytes: at_least_one(
+                "agent_bytes_per_second",
+                options.agent_bytes_per_second.or(file.agent_bytes_per_second),
+                Rate::default().bytes,
+            )?,
+        },
+        stream_max_age,
         insecure,
         flush_interval,
         die_with_parent: options.die_with_parent || file.die_with_parent.unwrap_or(false),
@@ -261,18 +225,67 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
     })
 }
 
+/// The folder that keeps the tokens, for commands that need nothing else.
+///
+/// # Errors
+/// Exit code 2 when the file cannot be used.
+pub fn state_dir(options: &Options, file: Option<&Path>) -> Result<PathBuf> {
+    let file: Keys = read_config(file)?;
+    Ok(options
+        .state_dir
+        .clone()
+        .or(file.state_dir)
+        .unwrap_or_else(|| PathBuf::from(STATE_DIR)))
+}
+
+fn certificates(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<tls::Files>> {
+    match (cert, key, client_ca) {
+        (Some(cert), Some(key), client_ca) => Ok(Some(tls::Files { cert, key, client_ca })),
+        (None, None, None) => Ok(None),
+        (None, None, Some(_)) => Err(Failure::usage(
+            "--tls-client-ca needs a certificate of this collector: name one with --tls-cert and --tls-key",
+        )),
+        _ => Err(Failure::usage(
+            "--tls-cert and --tls-key go together: name both, or none",
+        )),
+    }
+}
+
+fn duration(key: &str, option: Option<Duration>, text: Option<&str>, default: Duration) -> Result<Duration> {
+    match (option, text) {
+        (Some(duration), _) => Ok(duration),
+        (None, Some(text)) => {
+            parse_duration(text).map_err(|why| Failure::usage(format_args!("{key}: {why}")))
+        }
+        (None, None) => Ok(default),
+    }
+}
+
+fn at_least_one(key: &str, number: Option<u32>, default: u32) -> Result<u32> {
+    match number.unwrap_or(default) {
+        0 => Err(Failure::usage(format_args!(
+            "{key} is 0, which lets nobody send: leave it out"
+        ))),
+        number => Ok(number),
+    }
+}
+
 fn checked_url(url: Option<String>) -> Result<String> {
     let url = url.unwrap_or_else(|| STORE_URL.to_owned());
     let fail = |why: &str| {
         Failure::usage(format_args!(
-            "--store-url `{url}` {why}; write it as http://HOST:PORT, such as {STORE_URL}"
+            "--store-url `{url}` {why}; write it as http://HOST:PORT or https://HOST:PORT, such as {STORE_URL}"
         ))
     };
     let parsed: http::Uri = url
         .parse()
         .map_err(|error| fail(&format!("is no URL: {error}")))?;
-    if parsed.scheme_str() != Some("http") {
-        return Err(fail("does not begin with http://"));
+    if !matches!(parsed.scheme_str(), Some("http" | "https")) {
+        return Err(fail("does not begin with http:// or https://"));
     }
     if parsed
         .authority()
@@ -337,6 +350,11 @@ mod tests {
             ("listen = \"0.0.0.0:1\"", "--listen"),
             ("flush_interval = \"1ms\"", "--flush-interval"),
             ("flush = 1", "flush"),
+            ("tls_cert = \"x\"", "--tls-key"),
+            ("tls_client_ca = \"x\"", "--tls-cert"),
+            ("stream_max_age = \"1ms\"", "--stream-max-age"),
+            ("agent_bytes_per_second = 0", "agent_bytes_per_second"),
+            ("[store]\nurl = \"ftp://h\"", "--store-url"),
             ("[store]\nurl = \"8123\"", "--store-url"),
             ("[store]\nurl = \"http://me:pw@h:1\"", "--store-user"),
             ("[store]\ndatabase = \"a b\"", "--store-database"),
@@ -352,6 +370,14 @@ mod tests {
                 "{failure}"
             );
         }
+    }
+
+    #[test]
+    fn an_address_beyond_this_machine_needs_tls_or_a_word() {
+        assert!(check(&Options::default(), "listen = \"0.0.0.0:1\"").is_err());
+        assert!(check(&Options::default(), "listen = \"0.0.0.0:1\"\ninsecure = true").is_ok());
+        let tls = "listen = \"0.0.0.0:1\"\ntls_cert = \"c\"\ntls_key = \"k\"";
+        assert!(check(&Options::default(), tls).unwrap().tls.is_some());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Receives snapshots, stores them in ClickHouse, answers questions.
 
+pub mod access;
 pub mod api;
 pub mod batch;
 pub mod clock;
@@ -25,12 +26,21 @@ use procscope_proto::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{error, info, warn};
 
 use crate::{
+    access::{
+        door::{self, Bounds},
+        guard::{self, Guard},
+        limits::Limits,
+        tls::{Speaks, Tls},
+        tokens::Tokens,
+    },
     api::{
         grpc::Grpc,
         host_check::HostCheck,
@@ -38,7 +48,7 @@ use crate::{
         refusals,
     },
     config::Config,
-    ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, QUEUE_LEN_MAX},
+    ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, Parts, QUEUE_LEN_MAX},
     query::Queries,
     retention::Room,
     rollup::{Rollup, Touched},
@@ -54,6 +64,16 @@ const STOP_MAX: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Headers of a request: ours have some hundred bytes, and a token.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Requests at once on a connection: a page or a client asks for a handful.
+const REQUESTS_MAX: u32 = 100;
+
+/// What may come of a stream, and of a connection, before it is read: what each peer can make us keep.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
 /// Room in a message for what stands beside the snapshot.
 const ENVELOPE_BYTES: usize = 1_024;
 
@@ -64,6 +84,30 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// For HTTP.
     pub http: TcpListener,
+}
+
+/// What is checked before a collector listens.
+#[derive(Debug)]
+pub struct Access {
+    /// The tokens.
+    pub tokens: Arc<Tokens>,
+    /// The certificates; `None`: both ports are in the clear.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Access {
+    /// Reads certificates and tokens.
+    ///
+    /// # Errors
+    /// Exit code 2 with what is wrong with them.
+    pub fn open(config: &Config) -> procscope_startup::Result<Self> {
+        let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let tokens = Tokens::open(Some(&config.state_dir), config.ingest_token.as_ref())?;
+        Ok(Self {
+            tokens: Arc::new(tokens),
+            tls,
+        })
+    }
 }
 
 /// Why a collector ended by itself.
@@ -90,6 +134,7 @@ pub enum RunError {
 /// When a server cannot run.
 pub async fn run(
     config: Config,
+    access: Access,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
@@ -128,39 +173,58 @@ pub async fn run(
     );
     let writer = tokio::spawn(writer.run(queue, config.flush_interval));
 
-    let ingest = Ingest::new(
-        config.ingest_token.as_ref(),
+    let ingest = Ingest::new(Parts {
         agents,
-        Arc::clone(&stats),
-        store.clone(),
-        queue_sender,
-        (ready.clone(), room.clone()),
-        stop.clone(),
-    );
+        stats: Arc::clone(&stats),
+        store: store.clone(),
+        queue: queue_sender,
+        limits: Limits::new(config.rate),
+        stream_max_age: config.stream_max_age,
+        ready: ready.clone(),
+        room_on_disk: room.clone(),
+        stop: stop.clone(),
+    });
     let close_queue = ingest.closer();
     let queries = Queries::new(store);
-    let host_check = HostCheck::new(config.insecure);
+    let followers = [
+        follow_tokens(&access, &stats),
+        follow_certificates(&access, &stats),
+    ];
+    let bounds = Bounds::within(descriptors());
+    // A page that a browser took from elsewhere can only reach us by a name of its own, and with nothing to show but
+    // what this machine alone may see: where a credential is needed, any name will do.
+    let is_any_name = |address: &std::net::SocketAddr| config.insecure || !address.ip().is_loopback();
+    let is_open = |address: &std::net::SocketAddr| config.insecure || address.ip().is_loopback();
+    let guard = |is_open| Guard::new(Arc::clone(&access.tokens), Arc::clone(&stats), is_open);
+    let (grpc_address, http_address) = (listeners.grpc.local_addr()?, listeners.http.local_addr()?);
+    let door =
+        |listener, speaks| door::open(listener, access.tls.clone(), speaks, bounds, Arc::clone(&stats));
     let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone());
-    let services = services(health_service, ingest, grpc)?;
+    let services = services(health_service, ingest, grpc, guard(is_open(&grpc_address)))?;
+    let grpc_door = ReceiverStream::new(door(listeners.grpc, Speaks::Grpc)).map(Ok::<_, std::io::Error>);
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         // Only so that a browser or curl is told where it is.
         .accept_http1(true)
-        .layer(host_check)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(REQUESTS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .layer(HostCheck::new(is_any_name(&grpc_address)))
         .add_routes(services)
-        .serve_with_incoming_shutdown(
-            tokio_stream::wrappers::TcpListenerStream::new(listeners.grpc),
-            stopped(stop.clone()),
-        );
+        .serve_with_incoming_shutdown(grpc_door, stopped(stop.clone()));
     let routes = router(Http {
         queries,
         stats: Arc::clone(&stats),
         ready,
         room,
-        host_check,
+        host_check: HostCheck::new(is_any_name(&http_address)),
+        guard: guard(is_open(&http_address)),
     });
-    let http = axum::serve(listeners.http, routes).with_graceful_shutdown(stopped(stop));
+    let http_door = door::Listener::new(door(listeners.http, Speaks::Http), http_address);
+    let routes = routes.into_make_service_with_connect_info::<door::Peer>();
+    let http = axum::serve(http_door, routes).with_graceful_shutdown(stopped(stop));
     let servers = async {
         let (grpc, http) = tokio::join!(grpc, http.into_future());
         grpc?;
@@ -194,6 +258,7 @@ pub async fn run(
     supervisor.abort();
     rollup.abort();
     reporter.abort();
+    followers.iter().for_each(JoinHandle::abort);
     outcome
 }
 
@@ -202,6 +267,7 @@ fn services(
     health: HealthServer<impl Health>,
     ingest: Ingest,
     grpc: Grpc,
+    guard: Guard,
 ) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -221,8 +287,39 @@ fn services(
         .add_service(grpc);
     Ok(routes
         .into_axum_router()
+        .layer(middleware::from_fn_with_state(guard, guard::grpc))
         .layer(middleware::from_fn(refusals::explain))
         .into())
+}
+
+fn follow_tokens(access: &Access, stats: &Arc<SelfStats>) -> JoinHandle<()> {
+    let (tokens, stats) = (Arc::clone(&access.tokens), Arc::clone(stats));
+    tokio::spawn(async move { tokens.follow(&stats).await })
+}
+
+fn follow_certificates(access: &Access, stats: &Arc<SelfStats>) -> JoinHandle<()> {
+    let (tls, stats) = (access.tls.clone(), Arc::clone(stats));
+    tokio::spawn(async move {
+        if let Some(tls) = tls {
+            tls.follow(&stats).await;
+        }
+    })
+}
+
+/// How many descriptors this process may have: as many as it may ask for, since each connection is one.
+fn descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_refused) => limit.current,
+    };
+    now.and_then(|now| usize::try_from(now).ok())
+        .unwrap_or(usize::MAX)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -1,11 +1,13 @@
 //! Arguments, configuration, logging, exit code.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use procscope_collector::{
-    Listeners, RunError, clock,
-    config::{Config, Options, load},
+    Access, Listeners, RunError,
+    access::{certs, tokens},
+    clock,
+    config::{Config, Options, load, state_dir},
     run,
     store::{Store, StoreError},
 };
@@ -28,7 +30,7 @@ struct Arguments {
     options: Options,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Receive, store and answer until told to stop (the default)
     Run,
@@ -36,6 +38,25 @@ enum Command {
     Check,
     /// Bring the tables of the store up to date and stop
     Migrate,
+    /// Make, list and revoke tokens; a collector that runs follows within a second
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Make certificates by a small authority of your own
+    #[command(subcommand)]
+    Certs(certs::Command),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Tokens {
+    /// Make a token and print it, this once
+    Create(tokens::Request),
+    /// Show all: number, scope, until when, whose
+    List,
+    /// Take one back, by its number or its text
+    Revoke {
+        /// Number or text
+        token: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -44,24 +65,73 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> Result<()> {
     init_logging(&arguments.common)?;
-    let config = load(&arguments.options, arguments.common.config.as_deref())?;
+    let file = arguments.common.config.as_deref();
+    match &arguments.command {
+        Some(Command::Tokens(command)) => return keep_tokens(command, &state_dir(&arguments.options, file)?),
+        Some(Command::Certs(command)) => {
+            return certs::run(command, clock::now_ms())?
+                .iter()
+                .try_for_each(|line| print(line));
+        }
+        _ => {}
+    }
+    let config = load(&arguments.options, file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::failed(format_args!("could not start the runtime: {error}")))?;
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => runtime.block_on(serve(config)),
-        Command::Check => runtime.block_on(check(&config)),
-        Command::Migrate => runtime.block_on(migrate(&config)),
+    match arguments.command {
+        Some(Command::Check) => runtime.block_on(check(&config)),
+        Some(Command::Migrate) => runtime.block_on(migrate(&config)),
+        _ => runtime.block_on(serve(config)),
     }
 }
 
+fn keep_tokens(command: &Tokens, folder: &Path) -> Result<()> {
+    let now_ms = clock::now_ms();
+    match command {
+        Tokens::Create(request) => print(&tokens::create(folder, request, now_ms)?),
+        Tokens::List => tokens::list(folder)?.iter().try_for_each(|token| {
+            let ends = match token.expires.map(|seconds| seconds.saturating_mul(1_000)) {
+                None => "until revoked".to_owned(),
+                Some(_) if token.is_expired(now_ms) => "expired".to_owned(),
+                Some(ms) => jiff::Timestamp::from_millisecond(ms)
+                    .map_or_else(|_far| "until revoked".to_owned(), |time| format!("until {time}")),
+            };
+            let agent = token
+                .agent_id
+                .map(|id| format!("  agent {id}"))
+                .unwrap_or_default();
+            let host = token
+                .host
+                .as_ref()
+                .map(|host| format!("  host {host}"))
+                .unwrap_or_default();
+            print(&format!(
+                "{}  {:6}  {ends}  {}{agent}{host}",
+                token.id,
+                token.scope.word(),
+                token.name
+            ))
+        }),
+        Tokens::Revoke { token } => tokens::revoke(folder, token),
+    }
+}
+
+/// What to do when there is neither token nor certificate.
+const NO_CREDENTIAL: &str = "make a token with `procscope-collector tokens create --scope ingest`, write one into a \
+                             file with mode 0600 and name it with --ingest-token-file, or name --tls-client-ca";
+
+fn lets_anybody_in(config: &Config, access: &Access) -> bool {
+    !access.tokens.is_empty() || config.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+}
+
 async fn serve(config: Config) -> Result<()> {
-    if config.ingest_token.is_none() {
-        return Err(Failure::usage(
-            "no agent could be let in without a token: write one into a file with mode 0600 and name it with \
-             --ingest-token-file",
-        ));
+    let access = Access::open(&config)?;
+    if !lets_anybody_in(&config, &access) {
+        return Err(Failure::usage(format_args!(
+            "no agent could be let in: {NO_CREDENTIAL}"
+        )));
     }
     if config.die_with_parent {
         die_with_parent()?;
@@ -78,10 +148,11 @@ async fn serve(config: Config) -> Result<()> {
         grpc = address(&grpc),
         http = address(&http),
         store = config.store.url,
+        tls = config.tls.is_some(),
         "listening"
     );
     let store = config.store.url.clone();
-    run(config, Listeners { grpc, http }, stop)
+    run(config, access, Listeners { grpc, http }, stop)
         .await
         .map_err(|error| match &error {
             RunError::Schema(cause) => store_failure(&format!("{error} at {store}"), cause),
@@ -181,10 +252,22 @@ async fn check(config: &Config) -> Result<()> {
         ),
         "",
     )?;
+    match Access::open(config) {
+        Ok(access) => say(
+            lets_anybody_in(config, &access),
+            "token or certificates for agents",
+            NO_CREDENTIAL,
+        )?,
+        Err(failure) => say(false, &failure.to_string(), "mend that")?,
+    }
     say(
-        config.ingest_token.is_some(),
-        "token for agents",
-        "write one into a file with mode 0600 and name it with --ingest-token-file",
+        true,
+        if config.tls.is_some() {
+            "TLS on both ports"
+        } else {
+            "no TLS: both ports are in the clear"
+        },
+        "",
     )?;
     let store = Store::new(&config.store);
     let url = &config.store.url;

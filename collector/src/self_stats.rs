@@ -20,6 +20,23 @@ pub struct Reason {
     reason: &'static str,
 }
 
+/// What was read again, and whether it could be used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reload {
+    what: &'static str,
+    outcome: &'static str,
+}
+
+/// A connection that is open; leaving it counts it off.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A question and how its answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Question {
@@ -41,6 +58,11 @@ pub struct SelfStats {
     snapshots: Counter,
     duplicates: Counter,
     refused: Family<Reason, Counter>,
+    connections: Gauge,
+    connections_refused: Family<Reason, Counter>,
+    reloads: Family<Reload, Counter>,
+    held_back: Counter,
+    streams_aged: Counter,
     rows: Family<Table, Counter>,
     inserts: Family<Table, Counter>,
     retries: Counter,
@@ -76,6 +98,11 @@ impl SelfStats {
             snapshots: Counter::default(),
             duplicates: Counter::default(),
             refused: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Family::default(),
+            reloads: Family::default(),
+            held_back: Counter::default(),
+            streams_aged: Counter::default(),
             rows: Family::default(),
             inserts: Family::default(),
             retries: Counter::default(),
@@ -100,6 +127,7 @@ impl SelfStats {
     }
 
     fn register(&mut self) {
+        self.register_access();
         let r = &mut self.registry;
         r.register(
             "snapshots",
@@ -188,6 +216,62 @@ impl SelfStats {
         );
         let question = "Time one question took";
         r.register_with_unit("question", question, Unit::Seconds, self.question_seconds.clone());
+    }
+
+    fn register_access(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "connections",
+            "Connections that are open",
+            self.connections.clone(),
+        );
+        r.register(
+            "connections_refused",
+            "Connections that were turned away before they asked for anything",
+            self.connections_refused.clone(),
+        );
+        r.register(
+            "reloads",
+            "Certificates and tokens that have changed and were read again",
+            self.reloads.clone(),
+        );
+        r.register(
+            "held_back",
+            "Snapshots after which their agent had to wait, for it sent more than its rate",
+            self.held_back.clone(),
+        );
+        r.register(
+            "streams_aged",
+            "Streams that were ended in order because of their age",
+            self.streams_aged.clone(),
+        );
+    }
+
+    /// A connection was turned away.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A connection is open until what this returns is dropped.
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    /// Something has changed and was read again; `good`: it is in use now.
+    pub fn reloaded(&self, what: &'static str, good: bool) {
+        let outcome = if good { "ok" } else { "kept_old" };
+        self.reloads.get_or_create(&Reload { what, outcome }).inc();
+    }
+
+    /// An agent had to wait.
+    pub fn held_back(&self) {
+        self.held_back.inc();
+    }
+
+    /// A stream has ended because of its age.
+    pub fn stream_aged(&self) {
+        self.streams_aged.inc();
     }
 
     /// A snapshot passed the checks and goes to the writer.

@@ -113,7 +113,7 @@ impl Config {
             .or(file.listen)
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8123)));
         let insecure = args.insecure.or(file.insecure).unwrap_or(false);
-        check_listen("--listen", listen, insecure)?;
+        check_listen("--listen", listen, insecure, "")?;
         let password_file = args.password_file.or(file.password_file).ok_or_else(|| {
             Failure::usage("no password was named: write one into a file of mode 0600 and name it with --password-file FILE")
         })?;

@@ -8,13 +8,15 @@ mod listen;
 mod log;
 mod secret;
 mod usage;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use config::{Common, read_config};
 pub use duration::{format_duration, parse_duration};
 pub use failure::{Failure, Result, finish};
-pub use listen::check_listen;
+pub use listen::{check_listen, is_loopback_host};
 pub use log::{LogFormat, init_logging};
-pub use secret::read_secret;
+pub use secret::{read_private, read_public, read_secret};
 
 /// Reads the arguments of this process into its own type. Where they ask for help or the version, prints that and
 /// ends the process.

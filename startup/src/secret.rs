@@ -1,11 +1,14 @@
-//! Secrets in files that only their owner can read.
+//! Secrets and private keys in files that only their owner can read, and certificates beside them.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use crate::{Failure, Result};
 
 /// A secret longer than this is no secret of ours.
-const SECRET_BYTES_MAX: u64 = 4096;
+const SECRET_BYTES_MAX: u64 = 16_384;
+
+/// No chain of certificates and no list of authorities of a system is longer.
+const CERTIFICATES_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads a secret (token, password) from a file and trims the newline at its end.
 ///
@@ -13,37 +16,70 @@ const SECRET_BYTES_MAX: u64 = 4096;
 /// Exit code 2 when the file cannot be read, is empty or too long, or when others than its owner (and root's
 /// group) may read it. The secret itself is never part of the line.
 pub fn read_secret(file: &Path) -> Result<String> {
-    let fail = |why: &dyn std::fmt::Display, remedy: &str| {
-        Failure::usage(format_args!(
-            "could not use the secret file {}: {why}; {remedy}",
-            file.display()
-        ))
-    };
-    let metadata = fs::metadata(file).map_err(|error| fail(&error, "name an existing file"))?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(fail(
-            &"everybody on this machine may open it",
-            "chmod 0600 it and replace the secret",
-        ));
-    }
-    if metadata.len() > SECRET_BYTES_MAX {
-        return Err(fail(
-            &"it is longer than 4096 bytes",
-            "write the secret alone into it",
-        ));
-    }
-    let text = fs::read_to_string(file).map_err(|error| fail(&error, "let this user read it"))?;
+    let text = read_private(file)?;
     let secret = text.trim();
     if secret.is_empty() {
-        return Err(fail(&"it is empty", "write the secret into it"));
+        return Err(unusable(file, &"it is empty", "write the secret into it"));
     }
     if secret.contains(char::is_whitespace) || secret.contains(char::is_control) {
-        return Err(fail(
+        return Err(unusable(
+            file,
             &"it holds blanks or control characters",
             "write the secret alone into it",
         ));
     }
     Ok(secret.to_owned())
+}
+
+/// Reads a file that nobody but its owner (and root's group) may read, such as a private key.
+///
+/// # Errors
+/// Exit code 2 when the file cannot be read, is too long, or when everybody may read it.
+pub fn read_private(file: &Path) -> Result<String> {
+    let metadata = fs::metadata(file).map_err(|error| unusable(file, &error, "name an existing file"))?;
+    if metadata.mode() & 0o007 != 0 {
+        return Err(unusable(
+            file,
+            &"everybody on this machine may open it",
+            "chmod 0600 it and replace the secret",
+        ));
+    }
+    if metadata.len() > SECRET_BYTES_MAX {
+        return Err(unusable(
+            file,
+            &"it is longer than 16384 bytes",
+            "write the secret alone into it",
+        ));
+    }
+    fs::read_to_string(file).map_err(|error| unusable(file, &error, "let this user read it"))
+}
+
+/// Reads a file that everybody may read, such as certificates.
+///
+/// # Errors
+/// Exit code 2 when the file cannot be read or is too long.
+pub fn read_public(file: &Path) -> Result<String> {
+    let fail = |why: &dyn std::fmt::Display, remedy: &str| {
+        Failure::usage(format_args!(
+            "could not use the file {}: {why}; {remedy}",
+            file.display()
+        ))
+    };
+    let metadata = fs::metadata(file).map_err(|error| fail(&error, "name an existing file"))?;
+    if metadata.len() > CERTIFICATES_BYTES_MAX {
+        return Err(fail(
+            &"it is longer than 1 MiB",
+            "name a file of PEM certificates",
+        ));
+    }
+    fs::read_to_string(file).map_err(|error| fail(&error, "let this user read it"))
+}
+
+fn unusable(file: &Path, why: &dyn std::fmt::Display, remedy: &str) -> Failure {
+    Failure::usage(format_args!(
+        "could not use the secret file {}: {why}; {remedy}",
+        file.display()
+    ))
 }
 
 #[cfg(test)]

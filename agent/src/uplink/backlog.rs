@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{
-    BACKOFF_MAX, BACKOFF_MIN, BACKOFF_REFUSED, Outbox, describe, is_refusal, jitter,
+    BACKOFF_MAX, BACKOFF_MIN, Outbox, REOPEN_MAX, Way, describe, is_refusal, jitter,
     poison::Suspicion,
-    stream::{self, Next, Source, Way, Window},
+    stream::{self, Next, Source, Window},
+    wait,
 };
 use crate::spool::keeper::{Answer, Desk};
 
@@ -72,7 +73,7 @@ impl Source for Left<'_> {
 }
 
 /// Sends for ever; drop it to stop.
-pub(super) async fn run(way: Way, outbox: Arc<Outbox>) {
+pub(super) async fn run(way: Arc<Way>, outbox: Arc<Outbox>) {
     let Some(desk) = outbox.desk() else {
         return std::future::pending().await;
     };
@@ -126,11 +127,11 @@ pub(super) async fn run(way: Way, outbox: Arc<Outbox>) {
         if sent > 0 {
             backoff = BACKOFF_MIN;
         }
-        let wait = if is_refusal(status.code()) && !suspicion.is_on() {
-            BACKOFF_REFUSED
-        } else {
-            jitter(backoff)
-        };
+        if ended.in_order {
+            tokio::time::sleep(jitter(REOPEN_MAX)).await;
+            continue;
+        }
+        let wait = wait(&status, is_refusal(status.code()) && !suspicion.is_on(), backoff);
         warn!(reason = %describe(&status), retry_in_ms = wait.as_millis(), "the backlog does not get through");
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::time::sleep(wait).await;

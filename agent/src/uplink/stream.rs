@@ -5,13 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use procscope_proto::v1::{
     PushSnapshotsRequest, PushSnapshotsResponse, ingest_service_client::IngestServiceClient,
 };
+use procscope_startup::wire::Way;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Status, Streaming,
-    metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Status, Streaming, transport::Channel};
+use tracing::warn;
 
 /// Without an acknowledgement for so long while something is sent, the stream is taken for dead.
 const ACK_TIMEOUT: Duration = Duration::from_secs(45);
@@ -50,18 +48,13 @@ pub(super) trait Source {
     async fn changed(&mut self);
 }
 
-/// Where to, and as whom.
-#[derive(Debug, Clone)]
-pub(super) struct Way {
-    pub(super) endpoint: Endpoint,
-    pub(super) token: MetadataValue<Ascii>,
-}
-
 /// How a stream has ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     /// Why; `Ok`: the source came to its end, and all is stored.
     pub(super) status: Result<(), Status>,
+    /// The collector has ended it without an error, after it had stored something: another may be opened at once.
+    pub(super) in_order: bool,
     /// What was on its way.
     pub(super) on_the_way: Vec<u64>,
 }
@@ -73,6 +66,8 @@ struct Flight {
     ended: bool,
     on_the_way: VecDeque<(u64, usize)>,
     bytes: usize,
+    stored: u64,
+    in_order: bool,
 }
 
 impl Flight {
@@ -108,6 +103,7 @@ impl Flight {
     }
 
     fn stored_through(&mut self, durable: u64) {
+        self.stored = self.stored.max(durable);
         while let Some((seq, bytes)) = self.on_the_way.front().copied()
             && seq <= durable
         {
@@ -132,10 +128,13 @@ pub(super) async fn run(
         ended: false,
         on_the_way: VecDeque::new(),
         bytes: 0,
+        stored: 0,
+        in_order: false,
     };
     let status = converse(way, &mut flight, receiver, source, stored).await;
     Ended {
         status,
+        in_order: flight.in_order,
         on_the_way: flight.on_the_way.into_iter().map(|(seq, _)| seq).collect(),
     }
 }
@@ -147,13 +146,19 @@ async fn converse(
     source: &mut impl Source,
     stored: &mut impl FnMut(u64),
 ) -> Result<(), Status> {
-    let channel: Channel = way
+    let (call, wrong) = way.call();
+    if let Some(failure) = wrong {
+        warn!(%failure, "the files of the connection are wrong now; going on with what they held before");
+    }
+    let channel: Channel = call
         .endpoint
         .connect()
         .await
         .map_err(|error| Status::unavailable(chain(&error)))?;
     let mut request = Request::new(ReceiverStream::new(receiver));
-    request.metadata_mut().insert("authorization", way.token.clone());
+    if let Some(token) = call.token {
+        request.metadata_mut().insert("authorization", token);
+    }
     let mut client = IngestServiceClient::new(channel);
     let mut acks: Streaming<PushSnapshotsResponse> =
         tokio::time::timeout(ACK_TIMEOUT, client.push_snapshots(request))
@@ -178,7 +183,10 @@ async fn converse(
                     stored(durable);
                 }
             }
-            Some(Ok(Ok(None))) => return Err(Status::unavailable("the collector ended the stream")),
+            Some(Ok(Ok(None))) => {
+                flight.in_order = flight.stored > 0;
+                return Err(Status::unavailable("the collector ended the stream"));
+            }
             Some(Ok(Err(status))) => return Err(status),
             Some(Err(_elapsed)) if !flight.on_the_way.is_empty() => {
                 return Err(Status::deadline_exceeded("nothing was acknowledged"));
@@ -231,6 +239,8 @@ mod tests {
             ended: false,
             on_the_way: VecDeque::new(),
             bytes: 0,
+            stored: 0,
+            in_order: false,
         };
         (flight, receiver)
     }

@@ -16,10 +16,34 @@ fn push(outbox: &Outbox) {
 }
 
 #[test]
-fn a_wait_is_spread_but_bounded() {
-    for _try in 0..100 {
-        let wait = jitter(BACKOFF_MAX);
-        assert!(wait >= BACKOFF_MAX / 2 && wait <= BACKOFF_MAX);
+fn a_wait_is_spread_over_all_of_it_but_bounded() {
+    let waits: Vec<_> = (0..200).map(|_try| jitter(BACKOFF_MAX)).collect();
+    assert!(waits.iter().all(|wait| *wait <= BACKOFF_MAX));
+    // 200 throws leave a tenth of the range empty once in 10^9.
+    for tenth in 0..10 {
+        let (from, to) = (BACKOFF_MAX * tenth / 10, BACKOFF_MAX * (tenth + 1) / 10);
+        assert!(
+            waits.iter().any(|wait| (from..=to).contains(wait)),
+            "{from:?} to {to:?}"
+        );
+    }
+}
+
+#[test]
+fn a_collector_that_names_a_wait_is_left_alone_for_it() {
+    let asked = |seconds| {
+        let details = tonic_types::ErrorDetails::with_retry_info(Some(Duration::from_secs(seconds)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "", details);
+        wait(&status, false, BACKOFF_MIN)
+    };
+    for _try in 0..50 {
+        assert!((Duration::from_secs(7)..=Duration::from_secs(14)).contains(&asked(7)));
+        assert!(asked(1_000_000) <= 2 * BACKOFF_ASKED_MAX);
+        let refused = wait(&Status::unauthenticated(""), true, BACKOFF_MIN);
+        assert!(
+            (BACKOFF_REFUSED..=BACKOFF_REFUSED_MAX).contains(&refused),
+            "never retried fast"
+        );
     }
 }
 

@@ -90,13 +90,13 @@ impl Agent {
 
     /// One stream, from its opening to its end.
     async fn converse(&mut self, ticks: &mut tokio::time::Interval, ends: Instant) -> Over {
-        let channel = match self.settings.endpoint.connect().await {
+        let channel = match self.settings.call.endpoint.connect().await {
             Ok(channel) => channel,
             Err(error) => return Over::Broken(Status::unavailable(error.to_string())),
         };
         let (sender, receiver) = mpsc::channel(WINDOW);
         let mut request = Request::new(ReceiverStream::new(receiver));
-        if let Some(token) = &self.settings.token {
+        if let Some(token) = &self.settings.call.token {
             request.metadata_mut().insert("authorization", token.clone());
         }
         let mut client = IngestServiceClient::new(channel);

@@ -10,8 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{convert, invalid_argument, outcome, status};
+use super::{come_again, convert, invalid_argument, outcome, status};
 use crate::{
+    access::Caller,
     clock,
     query::{AuditQuery, ExitsQuery, GroupsQuery, HistoryQuery, Queries, QueryError, TopQuery},
     self_stats::SelfStats,
@@ -19,6 +20,9 @@ use crate::{
 
 /// Watchers at once: each asks the store a small question a few times a second.
 const WATCHERS_MAX: usize = 64;
+
+/// How long those wait who would watch when all places are taken: people watch for minutes.
+const WATCH_WAIT: Duration = Duration::from_secs(10);
 
 /// How often a watcher looks for a new interval. Small against the shortest useful interval of a second.
 const WATCH_EVERY: Duration = Duration::from_millis(300);
@@ -72,8 +76,16 @@ impl Grpc {
         self,
         query: TopQuery,
         answers: mpsc::Sender<Result<v1::WatchTopProcessesResponse, Status>>,
+        caller: Option<Caller>,
         _place: OwnedSemaphorePermit,
     ) {
+        let lapsed = async {
+            match &caller {
+                Some(caller) => caller.lapsed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut lapsed = std::pin::pin!(lapsed);
         let mut shown_ms = None;
         loop {
             let newest = self
@@ -99,6 +111,10 @@ impl Grpc {
             tokio::select! {
                 () = tokio::time::sleep(WATCH_EVERY) => {}
                 () = answers.closed() => return,
+                why = &mut lapsed => {
+                    drop(answers.try_send(Err(Status::unauthenticated(why))));
+                    return;
+                }
                 () = crate::stopped(self.stop.clone()) => {
                     drop(answers.try_send(Err(Status::unavailable("the collector is stopping"))));
                     return;
@@ -124,6 +140,7 @@ impl QueryService for Grpc {
         &self,
         request: Request<v1::WatchTopProcessesRequest>,
     ) -> Result<Response<Self::WatchTopProcessesStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let request = request.into_inner().query.unwrap_or_default();
         if request.range.is_some() {
             return Err(invalid_argument(
@@ -135,10 +152,13 @@ impl QueryService for Grpc {
         // Asked once in the open, so that a wrong question is refused at once and by its own code.
         self.top(&query).await?;
         let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_full| {
-            Status::resource_exhausted(format!("{WATCHERS_MAX} watch already, which is the most"))
+            come_again(
+                WATCH_WAIT,
+                format!("{WATCHERS_MAX} watch already, which is the most"),
+            )
         })?;
         let (answers, receiver) = mpsc::channel(1);
-        tokio::spawn(self.clone().watch(query, answers, place));
+        tokio::spawn(self.clone().watch(query, answers, caller, place));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{host_check::HostCheck, message, outcome};
 use crate::{
+    access::guard::{self, Guard},
     clock,
     query::{GroupBy, Metric, Queries, Top, TopQuery},
     retention::Room,
@@ -47,11 +48,13 @@ pub struct Http {
     pub room: watch::Receiver<Room>,
     /// Which names are served.
     pub host_check: HostCheck,
+    /// Who may ask.
+    pub guard: Guard,
 }
 
 /// All routes.
 pub fn router(http: Http) -> Router {
-    let check = http.host_check;
+    let (check, asked) = (http.host_check, http.guard.clone());
     Router::new()
         .route("/", get(page))
         .route("/style.css", get(style))
@@ -59,13 +62,14 @@ pub fn router(http: Http) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(http)
+        .layer(middleware::from_fn_with_state(asked, guard::http))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            guard(check, request, next)
+            check_name(check, request, next)
         }))
 }
 
 /// Checks the name and adds the headers that every answer has.
-async fn guard(check: HostCheck, request: Request, next: Next) -> Response {
+async fn check_name(check: HostCheck, request: Request, next: Next) -> Response {
     let mut response = if check.allows(request.uri(), request.headers()) {
         next.run(request).await
     } else {

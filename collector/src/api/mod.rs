@@ -6,12 +6,17 @@ pub mod host_check;
 pub mod http;
 pub mod refusals;
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::warn;
 
 use crate::{query::QueryError, store::StoreError};
+
+/// How long those wait who ask while as many as may are asking: questions take less than a second.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
 
 /// How an error looks to those who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,7 @@ pub fn message(error: &QueryError) -> String {
 pub fn status(error: &QueryError) -> Status {
     match error {
         QueryError::Invalid { field, reason } => invalid_argument(field, reason),
+        QueryError::Busy => come_again(BUSY_WAIT, message(error)),
         error => Status::new(outcome(error).code, message(error)),
     }
 }
@@ -83,6 +89,13 @@ pub fn status(error: &QueryError) -> Status {
 pub fn invalid_argument(field: &str, reason: &str) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, reason);
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {reason}"), details)
+}
+
+/// `RESOURCE_EXHAUSTED` that passes: the sender keeps what it has and comes again after a while.
+#[must_use]
+pub fn come_again(wait: Duration, reason: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(wait));
+    Status::with_error_details(Code::ResourceExhausted, reason, details)
 }
 
 impl From<StoreError> for Status {

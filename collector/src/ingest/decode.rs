@@ -4,6 +4,7 @@
 //! characters that could steer a terminal are escaped once more although agents escape them already.
 
 mod process;
+mod weight;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ use procscope_proto::v1;
 use prost::Message as _;
 use prost_types::Timestamp;
 use uuid::Uuid;
+
+pub use weight::weigh;
 
 use crate::model::{
     AgentCost, AgentEpoch, HostAudit, HostInfo, ProgramCost, Snapshot, Source, TIME_MS_MAX, hex,

@@ -3,14 +3,17 @@
 mod agents;
 pub mod decode;
 mod leases;
+mod wait;
 
 use std::{sync::Arc, time::Duration};
 
 use procscope_proto::v1::{
     PushSnapshotsRequest, PushSnapshotsResponse, ingest_service_server::IngestService,
 };
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -18,11 +21,15 @@ use tracing::{debug, info, warn};
 use self::leases::Leases;
 pub use agents::{Agents, Role, Session, Turned};
 
+use self::wait::{changed, rings, spread};
 use crate::{
-    api,
+    access::{
+        Caller,
+        limits::{Limits, OpenStream},
+    },
+    api::{self, come_again},
     batch::Pending,
     clock,
-    config::Secret,
     model::AgentEpoch,
     retention::Room,
     self_stats::SelfStats,
@@ -48,8 +55,40 @@ const LAST_ACK_MAX: Duration = Duration::from_secs(4);
 /// How long an agent may leave acknowledgements unread.
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 
+/// How long a stream may stay open without saying who it is from.
+const FIRST_MAX: Duration = Duration::from_secs(30);
+
+/// Streams at once, those that have not said who they are from included.
+const STREAMS_MAX: usize = 12_000;
+
+/// How long those wait who came when everything was full: the store needs about so long to be heard of again.
+const FULL_WAIT: Duration = Duration::from_secs(5);
+
 /// Look-ups of stored snapshots at once: a fleet that comes back all at once asks in turn.
 const LOOKUPS_MAX: usize = 8;
+
+/// What the door needs.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which agents are connected.
+    pub agents: Arc<Agents>,
+    /// Our own figures.
+    pub stats: Arc<SelfStats>,
+    /// Where stored snapshots are looked up.
+    pub store: Store,
+    /// The way to the writer.
+    pub queue: mpsc::Sender<Incoming>,
+    /// What one agent may send.
+    pub limits: Limits,
+    /// How long a stream may last.
+    pub stream_max_age: Duration,
+    /// Whether the store takes anything.
+    pub ready: watch::Receiver<bool>,
+    /// Whether its disk has room.
+    pub room_on_disk: watch::Receiver<Room>,
+    /// True once the collector stops.
+    pub stop: watch::Receiver<bool>,
+}
 
 /// Takes streams of agents.
 #[derive(Debug)]
@@ -59,8 +98,6 @@ pub struct Ingest {
 
 #[derive(Debug)]
 struct Shared {
-    /// SHA-256 of the token, so that comparing takes the same time for every guess; `None`: nobody is let in.
-    token_digest: Option<[u8; 32]>,
     agents: Arc<Agents>,
     stats: Arc<SelfStats>,
     store: Store,
@@ -69,36 +106,36 @@ struct Shared {
     room: Arc<Semaphore>,
     lookups: Semaphore,
     leases: Leases,
+    places: Arc<Semaphore>,
+    limits: Limits,
+    stream_max_age: Duration,
     ready: watch::Receiver<bool>,
     room_on_disk: watch::Receiver<Room>,
     stop: watch::Receiver<bool>,
 }
 
 impl Ingest {
-    /// A door that leads to `queue`.
+    /// A door that leads to the writer.
     #[must_use]
-    pub fn new(
-        token: Option<&Secret>,
-        agents: Arc<Agents>,
-        stats: Arc<SelfStats>,
-        store: Store,
-        queue: mpsc::Sender<Incoming>,
-        store_state: (watch::Receiver<bool>, watch::Receiver<Room>),
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        let (ready, room_on_disk) = store_state;
+    pub fn new(parts: Parts) -> Self {
         let shared = Shared {
-            token_digest: token.map(|token| Sha256::digest(token.reveal()).into()),
-            leases: Leases::new(store.clone(), Arc::clone(&agents), Arc::clone(&stats)),
-            agents,
-            stats,
-            store,
-            queue: std::sync::Mutex::new(Some(queue)),
+            leases: Leases::new(
+                parts.store.clone(),
+                Arc::clone(&parts.agents),
+                Arc::clone(&parts.stats),
+            ),
+            agents: parts.agents,
+            stats: parts.stats,
+            store: parts.store,
+            queue: std::sync::Mutex::new(Some(parts.queue)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             lookups: Semaphore::new(LOOKUPS_MAX),
-            ready,
-            room_on_disk,
-            stop,
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            limits: parts.limits,
+            stream_max_age: parts.stream_max_age,
+            ready: parts.ready,
+            room_on_disk: parts.room_on_disk,
+            stop: parts.stop,
         };
         Self {
             shared: Arc::new(shared),
@@ -114,8 +151,10 @@ impl IngestService for Ingest {
         &self,
         request: Request<Streaming<PushSnapshotsRequest>>,
     ) -> Result<Response<Self::PushSnapshotsStream>, Status> {
-        self.shared.authenticate(request.metadata())?;
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::unauthenticated("nobody asked who this is"))?;
         self.shared.check_open()?;
+        let place = self.shared.place(&caller)?;
         let queue = self.shared.queue()?;
         let (answers, receiver) = mpsc::channel(4);
         let stream = Stream {
@@ -123,6 +162,8 @@ impl IngestService for Ingest {
             inbound: request.into_inner(),
             answers,
             queue,
+            caller,
+            place,
         };
         tokio::spawn(stream.run());
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -130,31 +171,27 @@ impl IngestService for Ingest {
 }
 
 impl Shared {
-    /// Compares digests, all bytes of them, so that time tells nothing about the token.
-    fn authenticate(&self, metadata: &tonic::metadata::MetadataMap) -> Result<(), Status> {
-        let refuse = |why: &str| {
-            self.stats.refused("token");
-            Err(Status::unauthenticated(why))
+    /// A place for one more stream, in all and of its credential when that is one agent's.
+    fn place(&self, caller: &Caller) -> Result<Place, Status> {
+        let full = |why: String| {
+            self.stats.refused("streams");
+            come_again(FULL_WAIT, why)
         };
-        let Some(expected) = &self.token_digest else {
-            return refuse("this collector has no ingest token: start it with --ingest-token-file");
+        let of_all = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_none| full(format!("{STREAMS_MAX} streams are open, which is the most")))?;
+        let of_one = match caller.agent_id {
+            Some(_) => Some(self.limits.open(&caller.name).map_err(|most| {
+                full(format!(
+                    "{most} streams of this credential are open, which is the most"
+                ))
+            })?),
+            None => None,
         };
-        let given = metadata
-            .get("authorization")
-            .and_then(|value| value.to_str().ok());
-        let Some(given) = given.and_then(|value| value.strip_prefix("Bearer ")) else {
-            return refuse("metadata `authorization: Bearer TOKEN` is missing");
-        };
-        let given: [u8; 32] = Sha256::digest(given.trim()).into();
-        let differs = given
-            .iter()
-            .zip(expected)
-            .fold(0, |differs, (a, b)| differs | (a ^ b));
-        if std::hint::black_box(differs) == 0 {
-            Ok(())
-        } else {
-            refuse("the ingest token is not the right one")
-        }
+        Ok(Place {
+            _of_all: of_all,
+            _of_one: of_one,
+        })
     }
 
     fn check_open(&self) -> Result<(), Status> {
@@ -183,8 +220,11 @@ impl Shared {
 
     /// A message that is no message is the sender's fault, whatever the transport calls it.
     fn unreadable(&self, status: Status) -> Status {
-        let too_long = status.code() == Code::OutOfRange;
-        if !too_long && !status.message().contains("decode") {
+        // What unpacks to more than a message may have counts as one that is too long.
+        let unpacking = status.message().starts_with("Error decompressing");
+        let too_long =
+            status.code() == Code::OutOfRange || (unpacking && status.code() == Code::ResourceExhausted);
+        if !too_long && !unpacking && !status.message().contains("decode") {
             return status;
         }
         self.stats.refused(if too_long { "too_long" } else { "invalid" });
@@ -226,6 +266,15 @@ struct Stream {
     inbound: Streaming<PushSnapshotsRequest>,
     answers: mpsc::Sender<Result<PushSnapshotsResponse, Status>>,
     queue: mpsc::Sender<Incoming>,
+    caller: Caller,
+    place: Place,
+}
+
+/// What a stream takes up until it ends.
+#[derive(Debug)]
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _of_one: Option<OpenStream>,
 }
 
 /// Who a stream is from and where it stands.
@@ -244,7 +293,12 @@ impl Stream {
         let ended = self.take(&mut known).await;
         let agents = Arc::clone(&self.shared.agents);
         let stats = Arc::clone(&self.shared.stats);
-        let Self { queue, answers, .. } = self;
+        let Self {
+            queue,
+            answers,
+            place,
+            ..
+        } = self;
         // Frees the writer to finish when this was the last stream.
         drop(queue);
         if let Some(known) = &mut known {
@@ -268,13 +322,18 @@ impl Stream {
             // An agent that has gone does not hear it.
             drop(answers.send_timeout(Err(status), LAST_ACK_MAX).await);
         }
-        drop(known);
+        drop((known, place));
         stats.agents_connected(agents.connected());
     }
 
     /// Takes snapshots and hands acknowledgements back, until one side has enough.
     async fn take(&mut self, known: &mut Option<Known>) -> Result<(), Status> {
         let stop = self.shared.stop.clone();
+        let caller = self.caller.clone();
+        let mut lapsed = std::pin::pin!(caller.lapsed());
+        let opened = Instant::now();
+        let end = opened + spread(self.shared.stream_max_age);
+        let mut resume = opened;
         loop {
             let (acknowledged, replaced) = match known {
                 Some(known) => (
@@ -284,8 +343,12 @@ impl Stream {
                 None => (None, None),
             };
             tokio::select! {
-                message = self.inbound.message() => match message {
-                    Ok(Some(request)) => self.take_one(known, request).await?,
+                message = self.inbound.message(), if resume <= Instant::now() => match message {
+                    Ok(Some(request)) => {
+                        let bytes = request.snapshot.len();
+                        self.take_one(known, request).await?;
+                        resume = self.hold_back(known, bytes);
+                    }
                     Ok(None) => return Ok(()),
                     Err(status) => return Err(self.shared.unreadable(status)),
                 },
@@ -294,6 +357,20 @@ impl Stream {
                     let durable_seq = *known.session.durable.borrow_and_update();
                     let answer = self.answers.send_timeout(Ok(PushSnapshotsResponse { durable_seq }), UNREAD_MAX);
                     answer.await.map_err(|_gone| Status::cancelled("acknowledgements were not read"))?;
+                }
+                () = tokio::time::sleep_until(resume), if resume > Instant::now() => {}
+                () = tokio::time::sleep_until(opened + FIRST_MAX), if known.is_none() => {
+                    self.shared.stats.refused("silent");
+                    return Err(Status::deadline_exceeded("nothing was sent"));
+                }
+                () = tokio::time::sleep_until(end), if known.is_some() => {
+                    self.shared.stats.stream_aged();
+                    return Ok(());
+                }
+                why = &mut lapsed => {
+                    self.shared.stats.refused("token");
+                    info!(caller = %self.caller.name, why, "a stream is ended");
+                    return Err(Status::unauthenticated(why));
                 }
                 () = rings(replaced) => {
                     let lost = known.as_ref().is_some_and(|known| self.shared.agents.is_lost(known.agent));
@@ -308,6 +385,20 @@ impl Stream {
         }
     }
 
+    /// When the next message is read: now, unless the agent has sent more than its rate.
+    fn hold_back(&self, known: &Option<Known>, bytes: usize) -> Instant {
+        let now = Instant::now();
+        let Some(known) = known else { return now };
+        let wait = self
+            .shared
+            .limits
+            .sent(known.agent.agent_id, bytes, now.into_std());
+        if !wait.is_zero() {
+            self.shared.stats.held_back();
+        }
+        now + wait
+    }
+
     async fn take_one(
         &mut self,
         known: &mut Option<Known>,
@@ -319,7 +410,13 @@ impl Stream {
             warn!(%refusal, "snapshot refused");
             api::invalid_argument(&refusal.field, &refusal.reason)
         };
+        let deny = |why: String| {
+            shared.stats.refused("identity");
+            warn!(caller = %self.caller.name, why, "a message says that it is from somebody else");
+            Status::permission_denied(why)
+        };
         let (agent, seq) = decode::identity(&request).map_err(refuse)?;
+        self.caller.may_be_agent(agent.agent_id).map_err(deny)?;
         shared.check_room()?;
         let role = if request.backlog {
             Role::Backlog
@@ -346,7 +443,26 @@ impl Stream {
             );
             return Err(api::invalid_argument("seq", &reason));
         }
+        // Room first, then memory: what a snapshot takes once it is decoded is known from its bytes.
+        let share = u32::try_from(
+            decode::weigh(&request.snapshot)
+                .map_err(refuse)?
+                .min(QUEUE_BYTES_MAX),
+        );
+        let room = async {
+            let share = share.unwrap_or(u32::MAX);
+            let guard = Arc::clone(&shared.room).acquire_many_owned(share).await.ok()?;
+            Some((guard, self.queue.reserve().await.ok()?))
+        };
+        let Ok(Some((guard, place))) = tokio::time::timeout(HOLD_MAX, room).await else {
+            shared.stats.refused("no_room");
+            return Err(come_again(
+                FULL_WAIT,
+                "the store is behind and the queue is full: keep the snapshots and try again later",
+            ));
+        };
         let snapshot = decode::snapshot(request, clock::now_ms()).map_err(refuse)?;
+        self.caller.may_speak_of(&snapshot.host).map_err(deny)?;
         let stored = known.ledger.stored_in(seq);
         known.next_seq = seq
             .checked_add(1)
@@ -356,17 +472,6 @@ impl Stream {
             known.session.already_stored(seq);
             return Ok(());
         }
-        let share = u32::try_from(snapshot.encoded.len()).unwrap_or(u32::MAX);
-        let room = async {
-            let guard = Arc::clone(&shared.room).acquire_many_owned(share).await.ok()?;
-            Some((guard, self.queue.reserve().await.ok()?))
-        };
-        let Ok(Some((guard, place))) = tokio::time::timeout(HOLD_MAX, room).await else {
-            shared.stats.refused("no_room");
-            return Err(Status::resource_exhausted(
-                "the store is behind and the queue is full: keep the snapshots and try again later",
-            ));
-        };
         if known.session.admit(seq) {
             known.last_admitted = seq;
             shared.stats.received(snapshot.encoded.len());
@@ -389,7 +494,7 @@ impl Stream {
             warn!(%agent, %turned, "stream refused");
             match turned {
                 Turned::Twice(_) => Status::already_exists(turned.to_string()),
-                Turned::Full => Status::resource_exhausted(turned.to_string()),
+                Turned::Full => come_again(FULL_WAIT, turned.to_string()),
                 Turned::Leaving(_) => Status::unavailable(turned.to_string()),
             }
         })?;
@@ -417,23 +522,5 @@ impl Stream {
             next_seq: first_seq,
             last_admitted: 0,
         })
-    }
-}
-
-/// Ends when more is durable; never before the agent is known.
-async fn changed(durable: Option<watch::Receiver<u64>>) {
-    if let Some(mut durable) = durable
-        && durable.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Ends when a newer stream takes over; never before the agent is known.
-async fn rings(replaced: Option<Arc<tokio::sync::Notify>>) {
-    match replaced {
-        Some(replaced) => replaced.notified().await,
-        None => std::future::pending().await,
     }
 }

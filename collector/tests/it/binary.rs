@@ -49,7 +49,7 @@ fn free_port() -> SocketAddr {
 }
 
 /// A collector process on ports of its own.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     grpc: SocketAddr,
     http: SocketAddr,
@@ -71,7 +71,24 @@ impl Running {
         Self { child, grpc, http }
     }
 
-    async fn ready(&self) {
+    pub(crate) fn start_anywhere(engine: &Engine) -> Self {
+        Self::start(engine, free_port(), free_port())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A figure of `/metrics`.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let (_, _, text) = get(self.http, "/metrics", "localhost").await;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    pub(crate) async fn ready(&self) {
         wait_until("the collector is ready", || async {
             tokio::net::TcpStream::connect(self.http).await.is_ok()
                 && get(self.http, "/readyz", "localhost").await.0 == 200
@@ -79,7 +96,7 @@ impl Running {
         .await;
     }
 
-    async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         crate::support::channel(self.grpc).await
     }
 }

@@ -17,9 +17,12 @@
     reason = "a test stops at the first surprise, and its figures are small"
 )]
 
+mod access;
+mod authority;
 mod binary;
 mod columns;
 mod cost;
+mod floods;
 mod handover;
 mod http;
 mod ingest;
@@ -28,3 +31,4 @@ mod outage;
 mod queries;
 mod rollups;
 mod support;
+mod tokens;

@@ -126,7 +126,7 @@ async fn a_disk_without_room_leaves_snapshots_with_their_agents() {
         free_bytes_min: u64::MAX / 2,
         ..Retention::default()
     };
-    let collector = Collector::start_with(engine.config(), full).await;
+    let collector = Collector::start_as(engine.config(), |config| config.retention = full).await;
     wait_until("it says so", || async {
         let (status, why) = collector.get("/readyz").await;
         status == 503 && why.contains("disk")

@@ -10,7 +10,8 @@ use std::{
 };
 
 use procscope_collector::{
-    Listeners,
+    Access, Listeners,
+    access::limits::Rate,
     config::{Config, Secret, StoreConfig},
     retention::Retention,
     run,
@@ -78,6 +79,10 @@ impl Engine {
         };
         engine.restart();
         engine
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the engine runs").id()
     }
 
     /// Ends it the hard way.
@@ -232,31 +237,47 @@ impl Collector {
     }
 
     pub(crate) async fn start_without_store(store: StoreConfig) -> Self {
-        Self::start_with(store, Retention::default()).await
+        Self::start_as(store, |_config| {}).await
     }
 
-    pub(crate) async fn start_with(store: StoreConfig, retention: Retention) -> Self {
-        let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    /// Starts it with a configuration of its own; does not wait for the store.
+    pub(crate) async fn start_as(store: StoreConfig, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at([127, 0, 0, 1], store, change).await
+    }
+
+    /// The same, on all addresses of this machine.
+    pub(crate) async fn start_beyond_loopback(store: StoreConfig, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at([0, 0, 0, 0], store, change).await
+    }
+
+    async fn start_at(address: [u8; 4], store: StoreConfig, change: impl FnOnce(&mut Config)) -> Self {
+        let loopback = std::net::SocketAddr::from((address, 0));
         let listeners = Listeners {
             grpc: TcpListener::bind(loopback).await.unwrap(),
             http: TcpListener::bind(loopback).await.unwrap(),
         };
-        let config = Config {
+        let mut config = Config {
             listen: loopback,
             http_listen: loopback,
             store,
             ingest_token: Some(Secret::new(TOKEN.to_owned())),
+            state_dir: PathBuf::from("/nonexistent"),
+            tls: None,
+            rate: Rate::default(),
+            stream_max_age: Duration::from_hours(1),
             insecure: false,
             flush_interval: Duration::from_millis(100),
             die_with_parent: false,
-            retention,
+            retention: Retention::default(),
         };
+        change(&mut config);
+        let access = Access::open(&config).unwrap();
         let (grpc, http) = (
             listeners.grpc.local_addr().unwrap(),
             listeners.http.local_addr().unwrap(),
         );
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(config, listeners, async move { drop(stopped.await) }));
+        let task = tokio::spawn(run(config, access, listeners, async move { drop(stopped.await) }));
         Self {
             grpc,
             http,

@@ -91,9 +91,11 @@ pub struct Stack {
     /// Where the agent sends, when that is not the collector itself.
     pub uplink: Option<String>,
     /// Further options of the collector.
-    pub collector_options: &'static [&'static str],
+    pub collector_options: Vec<String>,
     /// What the agent is started under, in words.
     pub agent_under: String,
+    /// Of the collector's addresses: http or https.
+    pub scheme: &'static str,
     /// The agent.
     pub agent: Option<Part>,
     /// The collector.
@@ -127,8 +129,9 @@ impl Stack {
             metrics_port: free_port()?,
             password,
             uplink: None,
-            collector_options: &[],
+            collector_options: Vec::new(),
             agent_under: String::new(),
+            scheme: "http",
             agent: None,
             collector: None,
             engine: None,
@@ -205,7 +208,7 @@ impl Stack {
             self.path("token"),
             "--die-with-parent".to_owned(),
         ];
-        arguments.extend(self.collector_options.iter().map(|option| (*option).to_owned()));
+        arguments.extend(self.collector_options.iter().cloned());
         self.collector = Some(Part::start(
             "procscope-collector",
             &[],
@@ -253,13 +256,13 @@ impl Stack {
     /// Address of the collector's gRPC side.
     #[must_use]
     pub fn server(&self) -> String {
-        format!("http://{}", self.grpc())
+        format!("{}://{}", self.scheme, self.grpc())
     }
 
     /// Address of the collector's HTTP side.
     #[must_use]
     pub fn http(&self) -> String {
-        format!("http://127.0.0.1:{}", self.http_port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.http_port)
     }
 
     /// A figure of the agent's own page; 0 while there is no page.

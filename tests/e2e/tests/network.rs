@@ -173,7 +173,7 @@ fn a_network_that_loses_packets_and_one_that_falls_silent_lose_nothing() -> Resu
     stack.uplink = Some(format!("http://{}", wire.address()));
     stack.agent_under = format!("ip netns exec {}", network.name);
     // Another machine asks for it by an address of no loopback.
-    stack.collector_options = &["--insecure"];
+    stack.collector_options = vec!["--insecure".to_owned()];
     stack.start_engine()?;
     stack.start_collector()?;
     stack.start_agent_with(&["--interval", "1s", "--insecure"])?;

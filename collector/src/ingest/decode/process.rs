@@ -8,6 +8,9 @@ use crate::model::{ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Sou
 /// Lengths that waits for a CPU are counted by.
 const WAIT_COUNTS_MAX: usize = 64;
 
+/// The kernel's own limit of threads (`PID_MAX_LIMIT`).
+const THREADS_MAX: u64 = 4 << 20;
+
 /// The letters of /proc/PID/stat.
 const STATES: &str = "RSDTtZXIP";
 
@@ -47,11 +50,19 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
         peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
         lifetime_peak_rss_bytes: memory("lifetime_peak_rss_bytes", row.lifetime_peak_rss_bytes)?,
         threads: row.threads,
-        runqueue_ns_delta: row.runqueue_ns_delta,
-        voluntary_switches_delta: row.voluntary_switches_delta,
-        involuntary_switches_delta: row.involuntary_switches_delta,
-        minor_faults_delta: row.minor_faults_delta,
-        major_faults_delta: row.major_faults_delta,
+        runqueue_ns_delta: at_most(
+            "runqueue_ns_delta",
+            row.runqueue_ns_delta,
+            interval_ns.saturating_mul(THREADS_MAX),
+            "is more than all threads a kernel can have wait in the interval",
+        )?,
+        voluntary_switches_delta: in_interval("voluntary_switches_delta", row.voluntary_switches_delta)?,
+        involuntary_switches_delta: in_interval(
+            "involuntary_switches_delta",
+            row.involuntary_switches_delta,
+        )?,
+        minor_faults_delta: in_interval("minor_faults_delta", row.minor_faults_delta)?,
+        major_faults_delta: in_interval("major_faults_delta", row.major_faults_delta)?,
         source: source(row.source)?,
         user_time_ns_delta: cpu("user_time_ns_delta", user)?,
         system_time_ns_delta: cpu("system_time_ns_delta", system)?,

@@ -23,7 +23,15 @@ fn rendered() -> &'static str {
             fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
         }
         fs::create_dir(folder.path().join("secrets")).unwrap();
-        for secret in ["ingest-token", "store-password", "reader-password"] {
+        for secret in [
+            "ingest-token",
+            "store-password",
+            "reader-password",
+            "tokens.toml",
+            "ca.pem",
+            "server.pem",
+            "server.key",
+        ] {
             write_secret(&folder.path().join("secrets").join(secret), "0123456789abcdef");
         }
         stdout(Command::new(tool("kubectl")).arg("kustomize").arg(folder.path()))

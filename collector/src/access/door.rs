@@ -1,0 +1,469 @@
+//! From a listening socket to connections: handshakes, bounds on how many there are, an end for those that say
+//! nothing.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::{Instant, Sleep},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, info, warn};
+
+use super::{
+    Sparse,
+    tls::{Certified, Speaks, Tls, certified},
+};
+use crate::self_stats::SelfStats;
+
+/// How much a door takes at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Connections, those that shake hands included.
+    pub connections: usize,
+    /// Of one address, a quarter of them.
+    pub connections_of_one: usize,
+    /// Connections that shake hands.
+    pub handshakes: usize,
+    /// Of one address.
+    pub handshakes_of_one: usize,
+    /// How long shaking hands may take, and then how long the first byte may.
+    pub handshake: Duration,
+    /// How long nothing at all may pass. HTTP/2 asks a silent peer after 20 s, so this is for HTTP/1.1.
+    pub silence: Duration,
+}
+
+impl Bounds {
+    /// What a process with so many file descriptors can take.
+    #[must_use]
+    pub fn within(descriptors: usize) -> Self {
+        let connections = descriptors.saturating_sub(256).clamp(64, 16_384);
+        Self {
+            connections,
+            connections_of_one: connections / 4,
+            handshakes: (connections / 4).min(1_024),
+            handshakes_of_one: (connections / 8).min(256),
+            handshake: Duration::from_secs(5),
+            silence: Duration::from_secs(75),
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What it proved to be.
+    pub certificate: Option<Arc<Certified>>,
+}
+
+/// Counts connections of one port, in all and by address.
+#[derive(Debug)]
+struct Places {
+    bounds: Bounds,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    connections: usize,
+    handshakes: usize,
+    by_address: HashMap<IpAddr, (usize, usize)>,
+}
+
+/// A place that a connection takes until it ends.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+    shaking: bool,
+}
+
+impl Places {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(self: &Arc<Self>, address: IpAddr, shaking: bool) -> Result<Place, &'static str> {
+        let mut taken = self.lock();
+        let (connections, handshakes) = taken.by_address.get(&address).copied().unwrap_or_default();
+        if taken.connections >= self.bounds.connections || connections >= self.bounds.connections_of_one {
+            return Err("too_many");
+        }
+        if shaking
+            && (taken.handshakes >= self.bounds.handshakes || handshakes >= self.bounds.handshakes_of_one)
+        {
+            return Err("too_many_handshakes");
+        }
+        let of_one = taken.by_address.entry(address).or_default();
+        of_one.0 += 1;
+        of_one.1 += usize::from(shaking);
+        taken.connections += 1;
+        taken.handshakes += usize::from(shaking);
+        Ok(Place {
+            places: Arc::clone(self),
+            address,
+            shaking,
+        })
+    }
+}
+
+impl Place {
+    fn hands_are_shaken(&mut self) {
+        if std::mem::take(&mut self.shaking) {
+            let mut taken = self.places.lock();
+            taken.handshakes -= 1;
+            if let Some(of_one) = taken.by_address.get_mut(&self.address) {
+                of_one.1 -= 1;
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.hands_are_shaken();
+        let mut taken = self.places.lock();
+        taken.connections -= 1;
+        if let Some(of_one) = taken.by_address.get_mut(&self.address) {
+            of_one.0 -= 1;
+            if of_one.0 == 0 {
+                taken.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Opens a door: connections come out of the receiver, and once it is gone the socket closes.
+pub fn open(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    speaks: Speaks,
+    bounds: Bounds,
+    stats: Arc<SelfStats>,
+) -> mpsc::Receiver<Connection> {
+    let (sender, receiver) = mpsc::channel(16);
+    let door = Arc::new(Door {
+        tls,
+        speaks,
+        places: Arc::new(Places {
+            bounds,
+            taken: Mutex::default(),
+        }),
+        stats,
+        sender,
+        said: Sparse::default(),
+    });
+    tokio::spawn(door.run(listener));
+    receiver
+}
+
+struct Door {
+    tls: Option<Arc<Tls>>,
+    speaks: Speaks,
+    places: Arc<Places>,
+    stats: Arc<SelfStats>,
+    sender: mpsc::Sender<Connection>,
+    said: Sparse,
+}
+
+impl Door {
+    async fn run(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.sender.closed() => return,
+            };
+            match accepted {
+                Ok((socket, address)) => self.admit(socket, address).await,
+                Err(error) => {
+                    self.refuse("accept", &error, None);
+                    // Descriptors have run out, or memory: both come back.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn admit(self: &Arc<Self>, socket: TcpStream, address: SocketAddr) {
+        let place = match self.places.take(address.ip(), self.tls.is_some()) {
+            Ok(place) => place,
+            Err(reason) => return self.refuse(reason, &"the bound is reached", Some(address)),
+        };
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%error, "a connection has gone already");
+            return;
+        }
+        match &self.tls {
+            None => {
+                let io = Io::Plain(socket);
+                self.pass(
+                    io,
+                    Peer {
+                        address,
+                        certificate: None,
+                    },
+                    place,
+                )
+                .await;
+            }
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(tls.config(self.speaks));
+                tokio::spawn(Arc::clone(self).shake(acceptor, socket, address, place));
+            }
+        }
+    }
+
+    async fn shake(
+        self: Arc<Self>,
+        acceptor: TlsAcceptor,
+        socket: TcpStream,
+        address: SocketAddr,
+        mut place: Place,
+    ) {
+        match tokio::time::timeout(self.places.bounds.handshake, acceptor.accept(socket)).await {
+            Err(_elapsed) => self.refuse("handshake_slow", &"hands were not shaken in time", Some(address)),
+            Ok(Err(error)) => self.refuse("handshake", &error, Some(address)),
+            Ok(Ok(stream)) => {
+                place.hands_are_shaken();
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let certificate = shown.map(|certificate| Arc::new(certified(certificate)));
+                self.pass(Io::Tls(Box::new(stream)), Peer { address, certificate }, place)
+                    .await;
+            }
+        }
+    }
+
+    async fn pass(&self, io: Io, peer: Peer, place: Place) {
+        let bounds = self.places.bounds;
+        let connection = Connection {
+            io,
+            peer,
+            heard: None,
+            first_within: bounds.handshake,
+            silence: bounds.silence,
+            timer: Box::pin(tokio::time::sleep(bounds.handshake)),
+            stats: Arc::clone(&self.stats),
+            _open: self.stats.connection(),
+            _place: place,
+        };
+        // Nobody takes it once the server stops.
+        drop(self.sender.send(connection).await);
+    }
+
+    fn refuse(&self, reason: &'static str, why: &dyn std::fmt::Display, from: Option<SocketAddr>) {
+        self.stats.connection_refused(reason);
+        let from = from.map_or_else(String::new, |address| address.to_string());
+        if self.said.is_due() {
+            warn!(reason, from, why = %why, "connections are turned away; the next line comes in 10 s at the earliest");
+        } else {
+            debug!(reason, from, why = %why, "connection turned away");
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that has passed the door.
+#[derive(Debug)]
+pub struct Connection {
+    io: Io,
+    peer: Peer,
+    /// When something last passed; `None`: nothing yet.
+    heard: Option<Instant>,
+    first_within: Duration,
+    silence: Duration,
+    timer: Pin<Box<Sleep>>,
+    stats: Arc<SelfStats>,
+    _open: crate::self_stats::OpenConnection,
+    _place: Place,
+}
+
+impl Connection {
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether a peer that says nothing has said nothing for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let Some(heard) = self.heard else {
+                self.stats.connection_refused("silent");
+                info!(from = %self.peer.address, within_s = self.first_within.as_secs(), "a connection said nothing");
+                return Poll::Ready(());
+            };
+            let until = heard + self.silence;
+            if until <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(until);
+        }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Some(Instant::now());
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = match &mut this.io {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
+        };
+        if read.is_ready() {
+            if buf.filled().len() > before {
+                this.heard();
+            }
+            return read;
+        }
+        ready!(this.poll_silence(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(match &mut this.io {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
+        })?;
+        // What is written before a first byte came (HTTP/2 settings) is no sign of life.
+        if this.heard.is_some() {
+            this.heard();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// A door for axum.
+#[derive(Debug)]
+pub struct Listener {
+    connections: mpsc::Receiver<Connection>,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Hands out what comes through a door at `address`.
+    #[must_use]
+    pub fn new(connections: mpsc::Receiver<Connection>, address: SocketAddr) -> Self {
+        Self { connections, address }
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = Peer;
+
+    async fn accept(&mut self) -> (Connection, Peer) {
+        match self.connections.recv().await {
+            Some(connection) => {
+                let peer = connection.peer().clone();
+                (connection, peer)
+            }
+            // The door ends only after its listener.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer {
+            address: self.address,
+            certificate: None,
+        })
+    }
+}
+
+impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Listener>) -> Self {
+        stream.io().peer().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(bounds: Bounds) -> Arc<Places> {
+        Arc::new(Places {
+            bounds,
+            taken: Mutex::default(),
+        })
+    }
+
+    #[test]
+    fn places_run_out_in_all_and_for_one_address_and_come_back() {
+        let bounds = Bounds {
+            connections: 4,
+            connections_of_one: 3,
+            handshakes: 2,
+            handshakes_of_one: 1,
+            ..Bounds::within(1_024)
+        };
+        let places = places(bounds);
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut first = places.take(address(1), true).unwrap();
+        assert_eq!(places.take(address(1), true).unwrap_err(), "too_many_handshakes");
+        let second = places.take(address(2), true).unwrap();
+        assert_eq!(places.take(address(3), true).unwrap_err(), "too_many_handshakes");
+        first.hands_are_shaken();
+        let third = places.take(address(1), true).unwrap();
+        let _fourth = places.take(address(1), false).unwrap();
+        assert_eq!(places.take(address(3), false).unwrap_err(), "too_many");
+        drop(second);
+        assert_eq!(places.take(address(1), false).unwrap_err(), "too_many");
+        drop((first, third, _fourth));
+        let taken = places.lock();
+        assert!(taken.connections == 0 && taken.handshakes == 0 && taken.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_shell_with_few_descriptors_gets_few_connections() {
+        assert_eq!(Bounds::within(1_024).connections, 768);
+        assert_eq!(Bounds::within(10).connections, 64);
+        assert_eq!(Bounds::within(1 << 20).connections, 16_384);
+    }
+}

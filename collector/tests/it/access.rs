@@ -1,0 +1,266 @@
+//! Who is let in over TLS: certificates of every kind, tokens, rotation of both, and clients that we did not write.
+
+use std::{
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use procscope_collector::access::certs;
+use tonic::Code;
+
+use crate::{
+    authority::{Authority, ID, channel, channel_as, curl, metric, send, start},
+    support::{Agent, Engine, Push, TOKEN, now_ms, sample, snapshot, wait_until},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_lets_its_agent_in_and_every_wrong_one_is_refused() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let collector = start(&engine, &authority, None).await;
+    let mut agent = Agent::new(ID);
+    let mut frame = || agent.freeze(&snapshot("node-1", now_ms(), vec![sample(1, "a", 1, 1)]));
+    let good = authority.agent("node-1", ID);
+    let first = frame();
+    send(
+        channel(&authority, &collector, Some(good.clone())).await,
+        None,
+        &first,
+    )
+    .await
+    .unwrap();
+
+    let (expired, early) = (
+        authority.odd((2000, 2001), false),
+        authority.odd((2090, 2091), false),
+    );
+    let stranger = authority.odd((2000, 2091), true);
+    for (what, identity) in [
+        ("expired", expired),
+        ("not yet valid", early),
+        ("another authority", stranger),
+    ] {
+        let refused = send(
+            channel(&authority, &collector, Some(identity)).await,
+            None,
+            &first,
+        )
+        .await;
+        assert!(refused.is_err(), "{what}");
+    }
+    assert_eq!(
+        metric(
+            &authority,
+            &collector,
+            "procscope_collector_connections_refused_total{reason=\"handshake\"}"
+        ),
+        3
+    );
+    // Good, but for something else.
+    let denied = |status: Result<(), tonic::Status>, says: &str| {
+        let status = status.unwrap_err();
+        assert!(
+            status.code() == Code::PermissionDenied && status.message().contains(says),
+            "{status}"
+        );
+    };
+    let reader = authority.reader("anna");
+    denied(
+        send(channel(&authority, &collector, Some(reader)).await, None, &first).await,
+        "not good for ingest",
+    );
+    let other = authority.agent("node-2", 2);
+    denied(
+        send(channel(&authority, &collector, Some(other)).await, None, &first).await,
+        "credential is of agent",
+    );
+    let mut liar = Agent::new(ID);
+    (liar.epoch, liar.seq) = (77, 0);
+    let lie = liar.freeze(&snapshot("node-9", now_ms(), vec![]));
+    denied(
+        send(channel(&authority, &collector, Some(good)).await, None, &lie).await,
+        "is of host node-1",
+    );
+    assert_eq!(
+        metric(
+            &authority,
+            &collector,
+            "procscope_collector_refused_total{reason=\"identity\"}"
+        ),
+        2
+    );
+    assert_eq!(
+        metric(
+            &authority,
+            &collector,
+            "procscope_collector_refused_total{reason=\"scope\"}"
+        ),
+        1
+    );
+    // Neither certificate nor token; and a token alone.
+    let status = send(channel(&authority, &collector, None).await, None, &first)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    let mut by_token = Agent::new(3);
+    let frame = by_token.freeze(&snapshot("node-3", now_ms(), vec![]));
+    send(channel(&authority, &collector, None).await, Some(TOKEN), &frame)
+        .await
+        .unwrap();
+    // The other side is checked as well.
+    let wrong_name = channel_as(&collector, &authority.text("ca.pem"), None, "other.example").await;
+    assert!(wrong_name.unwrap_err().message().contains("NotValidForName"));
+    let wrong_ca = channel_as(&collector, &Authority::new().text("ca.pem"), None, "127.0.0.1").await;
+    assert!(wrong_ca.unwrap_err().message().contains("certificate"));
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 2);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_change_under_load_and_nothing_is_lost() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let collector = start(&engine, &authority, None).await;
+    authority.agent("node-1", ID);
+    let (stop, durable) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut agent = Agent::new(ID);
+    let time_ms = now_ms();
+    let frames: Vec<_> = (0..400)
+        .map(|s| {
+            agent.freeze(&snapshot(
+                "node-1",
+                time_ms + s * 1_000,
+                vec![sample(1, "a", 1, 1)],
+            ))
+        })
+        .collect();
+    // Streams of a few snapshots each, so that many connections are made meanwhile; as an agent does, what is not
+    // acknowledged comes again.
+    let sending = async {
+        let mut next = 0;
+        while next < frames.len() {
+            let identity = authority.identity("node-1");
+            let part = &frames[next..frames.len().min(next + 8)];
+            let sent: Result<(), tonic::Status> = async {
+                let mut push =
+                    Push::open(channel(&authority, &collector, Some(identity)).await?, None).await?;
+                push.send(part).await;
+                push.durable(part.last().unwrap().seq).await
+            }
+            .await;
+            if sent.is_ok() {
+                next += part.len();
+                durable.store(u64::try_from(next).unwrap(), Ordering::Relaxed);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    };
+    let serial = || {
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                "openssl s_client -connect $0 </dev/null 2>/dev/null | openssl x509 -noout -serial",
+            ])
+            .arg(collector.grpc.to_string())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rotating = async {
+        let before = serial();
+        assert!(before.starts_with("serial="), "{before}");
+        // A certificate without its key first: the old pair stays.
+        let good = authority.text("server.pem");
+        std::fs::write(authority.path("server.pem"), authority.text("node-1.pem")).unwrap();
+        let kept = "procscope_collector_reloads_total{what=\"certificates\",outcome=\"kept_old\"}";
+        wait_until("the bad file was seen", || async {
+            metric(&authority, &collector, kept) >= 1
+        })
+        .await;
+        assert_eq!(serial(), before);
+        std::fs::write(authority.path("server.pem"), good).unwrap();
+        authority.run(certs::Command::Renew {
+            dir: authority.path(""),
+        });
+        wait_until("the new certificate is shown", || async { serial() != before }).await;
+    };
+    tokio::join!(sending, rotating);
+    assert!(stop.load(Ordering::Relaxed) && durable.load(Ordering::Relaxed) == 400);
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 400);
+    assert_eq!(
+        engine.number("SELECT uniqExact(seq) FROM process_samples").await,
+        400
+    );
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_we_did_not_write_find_tls_and_nothing_older() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let collector = start(&engine, &authority, None).await;
+    let grpc = collector.grpc.to_string();
+    let s_client = |arguments: &[&str]| {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &grpc, "-brief", "-CAfile"])
+            .arg(authority.path("ca.pem"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    for version in ["-tls1_2", "-tls1_3"] {
+        let (good, said) = s_client(&[version, "-verify_return_error", "-alpn", "h2"]);
+        assert!(good && said.contains("Verification: OK"), "{version} {said}");
+    }
+    for old in ["-tls1", "-tls1_1"] {
+        assert!(!s_client(&[old, "-cipher", "ALL:@SECLEVEL=0"]).0, "{old}");
+    }
+    let health = format!("https://{}/healthz", collector.http);
+    assert_eq!(curl(&authority, &[&health]).as_deref(), Some("ok\n"));
+    let plain = format!("http://{}/healthz", collector.http);
+    assert_eq!(curl(&authority, &[&plain]), None);
+    assert_eq!(
+        curl(
+            &authority,
+            &["--http2-prior-knowledge", &format!("http://{grpc}/")]
+        ),
+        None
+    );
+    let page = format!("https://{}/metrics", collector.http);
+    let wrong = ["--header", "Authorization: Bearer wrong", page.as_str()];
+    assert_eq!(curl(&authority, &wrong), None);
+    // Not by curl: what counts the refusals is asked by it.
+    let refused = "procscope_collector_connections_refused_total{reason=\"handshake\"}";
+    assert!(metric(&authority, &collector, refused) >= 4);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_say_nothing_are_sent_away_and_hinder_nobody() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let collector = start(&engine, &authority, None).await;
+    let mut idle = Vec::new();
+    for _connection in 0..2_000 {
+        // From another address of this machine, as strangers come from others.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        idle.push(socket.connect(collector.grpc).await.unwrap());
+    }
+    let frame = Agent::new(ID).freeze(&snapshot("node-1", now_ms(), vec![]));
+    send(channel(&authority, &collector, None).await, Some(TOKEN), &frame)
+        .await
+        .unwrap();
+    let refused = |reason: &str| {
+        let name = format!("procscope_collector_connections_refused_total{{reason=\"{reason}\"}}");
+        metric(&authority, &collector, &name)
+    };
+    wait_until("all are gone", || async {
+        refused("too_many_handshakes") + refused("too_many") + refused("handshake_slow") >= 2_000
+    })
+    .await;
+    assert!(refused("too_many_handshakes") > 0 && refused("handshake_slow") > 0);
+    drop(idle);
+    collector.stop().await;
+}
