@@ -154,6 +154,7 @@ fn start_and_show(
     collector.arg("--http-listen").arg(loopback(args.http_port));
     collector.args(["--store-url", &store_url, "--store-user", &args.store_user]);
     collector.arg("--store-password-file").arg(&password);
+    collector.arg("--state-dir").arg(data.join("collector"));
     collector
         .arg("--ingest-token-file")
         .arg(&token)

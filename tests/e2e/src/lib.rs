@@ -204,6 +204,7 @@ impl Stack {
             "procscope".to_owned(),
             "--store-password-file".to_owned(),
             self.path("password"),
+            format!("--state-dir={}", self.path("collector")),
             "--ingest-token-file".to_owned(),
             self.path("token"),
             "--die-with-parent".to_owned(),
