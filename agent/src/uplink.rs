@@ -33,9 +33,8 @@ const WINDOW: Window = Window {
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 /// The longest wait after a failure, so that a collector that comes back is found soon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The least wait after a refusal that will not pass by itself, and the most.
+/// The least wait after a refusal that will not pass by itself; the longest is twice as long.
 const BACKOFF_REFUSED: Duration = Duration::from_secs(15);
-const BACKOFF_REFUSED_MAX: Duration = Duration::from_secs(30);
 /// However long a collector asks to wait, it is asked again after this.
 const BACKOFF_ASKED_MAX: Duration = Duration::from_mins(2);
 /// A stream that its collector has ended in order is opened again within this.
@@ -198,7 +197,7 @@ fn wait(status: &Status, refused: bool, backoff: Duration) -> Duration {
         return asked + jitter(asked);
     }
     if refused {
-        return BACKOFF_REFUSED + jitter(BACKOFF_REFUSED_MAX - BACKOFF_REFUSED);
+        return BACKOFF_REFUSED + jitter(BACKOFF_REFUSED);
     }
     jitter(backoff)
 }

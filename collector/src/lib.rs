@@ -239,6 +239,20 @@ pub async fn run(
     }
     stop_sender.send_replace(true);
     close_queue();
+    let outcome = finish(servers, writer, &stats).await;
+    supervisor.abort();
+    rollup.abort();
+    reporter.abort();
+    followers.iter().for_each(JoinHandle::abort);
+    outcome
+}
+
+/// Waits for open calls and for the writer, but not for ever.
+async fn finish(
+    servers: impl Future<Output = Result<(), RunError>>,
+    writer: JoinHandle<()>,
+    stats: &SelfStats,
+) -> Result<(), RunError> {
     let finished = tokio::time::timeout(STOP_MAX, async {
         let (served, written) = tokio::join!(servers, writer);
         if let Err(panicked) = written {
@@ -246,20 +260,14 @@ pub async fn run(
         }
         served
     });
-    let outcome = if let Ok(served) = finished.await {
-        served
-    } else {
-        warn!(
-            snapshots_waiting = stats.waiting(),
-            "stopped before everything was stored: the agents still have what was not acknowledged"
-        );
-        Ok(())
-    };
-    supervisor.abort();
-    rollup.abort();
-    reporter.abort();
-    followers.iter().for_each(JoinHandle::abort);
-    outcome
+    if let Ok(served) = finished.await {
+        return served;
+    }
+    warn!(
+        snapshots_waiting = stats.waiting(),
+        "stopped before everything was stored: the agents still have what was not acknowledged"
+    );
+    Ok(())
 }
 
 /// All services of the gRPC port.

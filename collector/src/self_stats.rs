@@ -253,6 +253,7 @@ impl SelfStats {
     }
 
     /// A connection is open until what this returns is dropped.
+    #[must_use]
     pub fn connection(&self) -> OpenConnection {
         self.connections.inc();
         OpenConnection(self.connections.clone())

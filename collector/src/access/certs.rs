@@ -374,6 +374,8 @@ fn replace(file: &Path, text: &str) -> Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+
     use super::*;
     use crate::access::tls::{Files, Tls, certified};
 
@@ -412,7 +414,6 @@ mod tests {
         })
         .unwrap();
         let id = fs::read_to_string(folder.join("node-1.agent_id")).unwrap();
-        use rustls::pki_types::{CertificateDer, pem::PemObject as _};
         let read = || certified(&CertificateDer::from_pem_file(folder.join("node-1.pem")).unwrap());
         let before = read();
         assert_eq!(before.agent_id.unwrap().to_string(), id.trim());

@@ -451,11 +451,11 @@ mod tests {
         assert_eq!(places.take(address(3), true).unwrap_err(), "too_many_handshakes");
         first.hands_are_shaken();
         let third = places.take(address(1), true).unwrap();
-        let _fourth = places.take(address(1), false).unwrap();
+        let fourth = places.take(address(1), false).unwrap();
         assert_eq!(places.take(address(3), false).unwrap_err(), "too_many");
         drop(second);
         assert_eq!(places.take(address(1), false).unwrap_err(), "too_many");
-        drop((first, third, _fourth));
+        drop((first, third, fourth));
         let taken = places.lock();
         assert!(taken.connections == 0 && taken.handshakes == 0 && taken.by_address.is_empty());
     }

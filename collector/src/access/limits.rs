@@ -183,7 +183,7 @@ mod tests {
     fn agents_without_number_do_not_fill_the_memory() {
         let limits = Limits::new(RATE);
         let start = Instant::now();
-        let id = |n: usize| Uuid::from_u128(n as u128 + 1);
+        let id = |n: usize| Uuid::from_u64_pair(1, u64::try_from(n).unwrap());
         for n in 0..AGENTS_MAX {
             limits.sent(id(n), 1, start);
         }

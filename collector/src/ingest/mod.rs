@@ -347,7 +347,7 @@ impl Stream {
                     Ok(Some(request)) => {
                         let bytes = request.snapshot.len();
                         self.take_one(known, request).await?;
-                        resume = self.hold_back(known, bytes);
+                        resume = self.hold_back(known.as_ref(), bytes);
                     }
                     Ok(None) => return Ok(()),
                     Err(status) => return Err(self.shared.unreadable(status)),
@@ -386,7 +386,7 @@ impl Stream {
     }
 
     /// When the next message is read: now, unless the agent has sent more than its rate.
-    fn hold_back(&self, known: &Option<Known>, bytes: usize) -> Instant {
+    fn hold_back(&self, known: Option<&Known>, bytes: usize) -> Instant {
         let now = Instant::now();
         let Some(known) = known else { return now };
         let wait = self

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 /// Between four fifths and all of an age, so that streams that were opened together do not end together.
 pub(super) fn spread(age: Duration) -> Duration {
     let byte = u32::from(uuid::Uuid::new_v4().as_bytes()[0]);
-    age - age / 5 * byte / 255
+    age / 5 * 4 + age / 5 * byte / 255
 }
 
 /// Ends when more is durable; never before the agent is known.

@@ -9,7 +9,7 @@ use procscope_collector::access::certs;
 use tonic::Code;
 
 use crate::{
-    authority::{Authority, ID, channel, channel_as, curl, metric, send, start},
+    authority::{Authority, ID, channel, channel_as, channel_at, curl, metric, send, start},
     support::{Agent, Engine, Push, TOKEN, now_ms, sample, snapshot, wait_until},
 };
 
@@ -177,7 +177,7 @@ async fn certificates_change_under_load_and_nothing_is_lost() {
         .await;
         assert_eq!(serial(), before);
         std::fs::write(authority.path("server.pem"), good).unwrap();
-        authority.run(certs::Command::Renew {
+        Authority::run(&certs::Command::Renew {
             dir: authority.path(""),
         });
         wait_until("the new certificate is shown", || async { serial() != before }).await;
@@ -262,5 +262,67 @@ async fn those_who_say_nothing_are_sent_away_and_hinder_nobody() {
     .await;
     assert!(refused("too_many_handshakes") > 0 && refused("handshake_slow") > 0);
     drop(idle);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_behind_tls_is_asked_by_the_authorities_of_the_system() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    // Anything that speaks HTTP over TLS will do: what it answers is an answer.
+    let collector = start(&engine, &authority, None).await;
+    let check = |roots: Option<&std::path::Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_procscope-collector"));
+        command.args(["check", "--store-url", &format!("https://{}", collector.http)]);
+        if let Some(roots) = roots {
+            command.env("SSL_CERT_FILE", roots);
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let stranger = check(None);
+    assert!(stranger.contains("certificate"), "{stranger}");
+    let known = check(Some(&authority.path("ca.pem")));
+    assert!(
+        known.contains("store at") && !known.contains("certificate:"),
+        "{known}"
+    );
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_has_vanished_is_noticed_within_fifty_seconds() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let collector = start(&engine, &authority, None).await;
+    // A way on which from some time on nothing arrives, and nobody is told.
+    let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, target) = (way.local_addr().unwrap(), collector.grpc);
+    let (cut, silent) = tokio::sync::watch::channel(false);
+    let forwarding = tokio::spawn(async move {
+        let (mut near, _) = way.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+        let mut silent = silent;
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            _ = silent.wait_for(|silent| *silent) => {}
+        }
+        // Both sockets stay open.
+        std::future::pending::<()>().await;
+    });
+    let channel = channel_at(&authority, address).await.unwrap();
+    let mut push = Push::open(channel, Some(TOKEN)).await.unwrap();
+    let frame = Agent::new(ID).freeze(&snapshot("h", now_ms(), vec![]));
+    push.send(&[frame]).await;
+    push.durable(1).await.unwrap();
+    assert_eq!(
+        metric(&authority, &collector, "procscope_collector_agents_connected"),
+        1
+    );
+    cut.send(true).unwrap();
+    let started = std::time::Instant::now();
+    wait_until("the agent counts as gone", || async {
+        metric(&authority, &collector, "procscope_collector_agents_connected") == 0
+    })
+    .await;
+    assert!(started.elapsed().as_secs() <= 50, "{:?}", started.elapsed());
+    forwarding.abort();
     collector.stop().await;
 }

@@ -26,7 +26,7 @@ impl Authority {
         let authority = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        authority.run(certs::Command::Init {
+        Self::run(&certs::Command::Init {
             dir: authority.path(""),
             name: vec!["127.0.0.1".to_owned(), "collector.example".to_owned()],
             days: 30,
@@ -34,8 +34,8 @@ impl Authority {
         authority
     }
 
-    pub(crate) fn run(&self, command: certs::Command) {
-        certs::run(&command, procscope_collector::clock::now_ms()).unwrap();
+    pub(crate) fn run(command: &certs::Command) {
+        certs::run(command, procscope_collector::clock::now_ms()).unwrap();
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -55,7 +55,7 @@ impl Authority {
     }
 
     pub(crate) fn agent(&self, host: &str, id: u8) -> Identity {
-        self.run(certs::Command::Agent {
+        Self::run(&certs::Command::Agent {
             dir: self.path(""),
             name: host.to_owned(),
             agent_id: Some(Uuid::from_bytes([id; 16])),
@@ -65,7 +65,7 @@ impl Authority {
     }
 
     pub(crate) fn reader(&self, name: &str) -> Identity {
-        self.run(certs::Command::Reader {
+        Self::run(&certs::Command::Reader {
             dir: self.path(""),
             name: name.to_owned(),
             admin: false,
@@ -118,13 +118,29 @@ pub(crate) async fn channel_as(
     identity: Option<Identity>,
     name: &str,
 ) -> Result<Channel, tonic::Status> {
-    let mut config = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(ca))
-        .domain_name(name);
+    let mut config = tls_config(ca, name);
     if let Some(identity) = identity {
         config = config.identity(identity);
     }
-    let endpoint = Channel::from_shared(format!("https://{}", collector.grpc)).unwrap();
+    connect(collector.grpc, config).await
+}
+
+/// To an address that leads to a collector.
+pub(crate) async fn channel_at(
+    authority: &Authority,
+    address: std::net::SocketAddr,
+) -> Result<Channel, tonic::Status> {
+    connect(address, tls_config(&authority.text("ca.pem"), "127.0.0.1")).await
+}
+
+fn tls_config(ca: &str, name: &str) -> ClientTlsConfig {
+    ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(ca))
+        .domain_name(name)
+}
+
+async fn connect(address: std::net::SocketAddr, config: ClientTlsConfig) -> Result<Channel, tonic::Status> {
+    let endpoint = Channel::from_shared(format!("https://{address}")).unwrap();
     let connected = endpoint.tls_config(config).unwrap().connect().await;
     connected.map_err(|error| tonic::Status::unavailable(format!("{error:?}")))
 }

@@ -2,7 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
-use procscope_collector::access::tokens;
+use procscope_collector::access::{
+    Scope::{self, Ingest, Query},
+    tokens,
+};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -15,7 +18,7 @@ use crate::{
 async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
     let (engine, authority) = (Engine::start(), Authority::new());
     let state = tempfile::tempdir().unwrap();
-    let create = |scope, agent_id: Option<u8>, expires: Option<u64>| {
+    let create = |scope: Scope, agent_id: Option<u8>, expires: Option<u64>| {
         let request = tokens::Request {
             scope,
             name: String::new(),
@@ -25,7 +28,6 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
         };
         tokens::create(state.path(), &request, procscope_collector::clock::now_ms()).unwrap()
     };
-    use procscope_collector::access::Scope::{Ingest, Query};
     let (own, reading) = (create(Ingest, Some(ID), None), create(Query, None, None));
     let collector = start(&engine, &authority, Some(state.path())).await;
     let frame = |agent: &mut Agent| agent.freeze(&snapshot("h", now_ms(), vec![]));
@@ -78,7 +80,7 @@ async fn beyond_this_machine_asking_needs_a_credential_too() {
     let (engine, authority) = (Engine::start(), Authority::new());
     let state = tempfile::tempdir().unwrap();
     let request = tokens::Request {
-        scope: procscope_collector::access::Scope::Query,
+        scope: Scope::Query,
         name: "prometheus".to_owned(),
         agent_id: None,
         host: None,

@@ -66,7 +66,7 @@ fn two_are_good_at_once_and_each_ends_alone() {
 fn a_token_ends_at_its_second() {
     let dir = tempfile::tempdir().unwrap();
     let request = Request {
-        expires: Some(Duration::from_secs(60)),
+        expires: Some(Duration::from_mins(1)),
         ..request(Scope::Ingest)
     };
     let text = create(dir.path(), &request, NOW_MS).unwrap();

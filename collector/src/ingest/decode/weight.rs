@@ -45,26 +45,26 @@ pub fn weigh(encoded: &[u8]) -> Checked<usize> {
 /// The next field, and its length where it has one; `rest` goes on behind it.
 fn next(rest: &mut &[u8]) -> Option<(u64, Option<usize>)> {
     let key = varint(rest)?;
-    let length = match key & 7 {
+    let mut length = None;
+    match key & 7 {
         0 => {
             varint(rest)?;
-            None
         }
         1 => skip(rest, 8)?,
         2 => {
-            let length = usize::try_from(varint(rest)?).ok()?;
-            skip(rest, length)?;
-            Some(length)
+            let bytes = usize::try_from(varint(rest)?).ok()?;
+            skip(rest, bytes)?;
+            length = Some(bytes);
         }
         5 => skip(rest, 4)?,
         _ => return None,
-    };
+    }
     Some((key >> 3, length))
 }
 
-fn skip(rest: &mut &[u8], bytes: usize) -> Option<Option<usize>> {
+fn skip(rest: &mut &[u8], bytes: usize) -> Option<()> {
     *rest = rest.get(bytes..)?;
-    Some(None)
+    Some(())
 }
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {
