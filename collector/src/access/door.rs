@@ -31,7 +31,7 @@ use crate::self_stats::SelfStats;
 pub struct Bounds {
     /// Connections, those that shake hands included.
     pub connections: usize,
-    /// Of one address, a quarter of them.
+    /// Of one address: half of them.
     pub connections_of_one: usize,
     /// Connections that shake hands.
     pub handshakes: usize,
@@ -50,7 +50,7 @@ impl Bounds {
         let connections = descriptors.saturating_sub(256).clamp(64, 16_384);
         Self {
             connections,
-            connections_of_one: connections / 4,
+            connections_of_one: connections / 2,
             handshakes: (connections / 4).min(1_024),
             handshakes_of_one: (connections / 8).min(256),
             handshake: Duration::from_secs(5),
