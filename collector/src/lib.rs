@@ -202,15 +202,7 @@ pub async fn run(
     let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone());
     let services = services(health_service, ingest, grpc, guard(is_open(&grpc_address)))?;
     let grpc_door = ReceiverStream::new(door(listeners.grpc, Speaks::Grpc)).map(Ok::<_, std::io::Error>);
-    let grpc = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // Only so that a browser or curl is told where it is.
-        .accept_http1(true)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .max_concurrent_streams(REQUESTS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+    let grpc = bounded_server()
         .layer(HostCheck::new(is_any_name(&grpc_address)))
         .add_routes(services)
         .serve_with_incoming_shutdown(grpc_door, stopped(stop.clone()));
@@ -245,6 +237,19 @@ pub async fn run(
     reporter.abort();
     followers.iter().for_each(JoinHandle::abort);
     outcome
+}
+
+/// A server for gRPC, with bounds on what a connection may take.
+fn bounded_server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // Only so that a browser or curl is told where it is.
+        .accept_http1(true)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(REQUESTS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
 }
 
 /// Waits for open calls and for the writer, but not for ever.
