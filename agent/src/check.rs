@@ -38,6 +38,7 @@ pub fn check(out: &mut impl Write) -> Result<()> {
         bpf_capability(),
         perfmon_capability(),
         pid_namespace(),
+        clocks(),
         programs,
         hidden,
     ];
@@ -195,6 +196,20 @@ fn pid_namespace() -> Line {
             Err(error) => error.to_string(),
         },
         remedy: "start the container with hostPID (--pid=host)",
+    }
+}
+
+fn clocks() -> Line {
+    let shifted = host::shifted_clocks();
+    Line {
+        ok: shifted.is_none(),
+        required: true,
+        what: "clocks",
+        found: shifted.map_or_else(
+            || "the host's".to_owned(),
+            |shifted| format!("shifted by a time namespace: {shifted}"),
+        ),
+        remedy: "start the agent in the host's time namespace",
     }
 }
 

@@ -120,6 +120,16 @@ pub fn other_pid_namespace() -> io::Result<Option<String>> {
     Ok((link != FIRST_PID_NAMESPACE).then_some(link))
 }
 
+/// By how much the clocks of this process's time namespace differ from the kernel's, as /proc words it; `None`: they do
+/// not, or the kernel knows no such namespaces.
+#[must_use]
+pub fn shifted_clocks() -> Option<String> {
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").ok()?;
+    let shifted = |line: &&str| line.split_ascii_whitespace().skip(1).any(|number| number != "0");
+    let line = offsets.lines().find(shifted)?;
+    Some(line.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 /// Numbers of the processes that /proc shows.
 #[must_use]
 pub fn processes() -> Vec<u32> {

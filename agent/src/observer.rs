@@ -65,6 +65,11 @@ pub enum ObserveError {
     /// Events would come from every process of the machine, the walk would find those of one container.
     #[error("this is pid namespace {0}, not the host's: start the container with hostPID (--pid=host)")]
     PidNamespace(String),
+    /// The kernel's programs tell times by its own clock, this process reads another.
+    #[error(
+        "the clocks of this time namespace are shifted ({0}): start the agent in the host's (not under unshare --time)"
+    )]
+    TimeNamespace(String),
     /// What was told does not read as what it is: a bug of ours.
     #[error("the rows of an interval cannot be read")]
     Rows(#[from] prost::DecodeError),

@@ -22,6 +22,9 @@ pub(super) fn attach(count_waits: bool) -> Result<Drain, ObserveError> {
     if let Some(other) = host::other_pid_namespace().map_err(host("the pid namespace"))? {
         return Err(ObserveError::PidNamespace(other));
     }
+    if let Some(shifted) = host::shifted_clocks() {
+        return Err(ObserveError::TimeNamespace(shifted));
+    }
     let possible = host::cpu_list(Path::new(POSSIBLE)).map_err(host(POSSIBLE))?;
     let slots = possible.iter().max().map_or(1, |last| last + 1);
     Ok(Drain::open(Probes::attach_with(slots, count_waits)?, slots)?)

@@ -110,6 +110,14 @@ fn in_a_pid_namespace_of_its_own_it_refuses_to_mix_numbers() -> Result<()> {
 }
 
 #[test]
+fn in_a_time_namespace_of_its_own_it_refuses_to_mix_clocks() -> Result<()> {
+    check_refused(
+        "unshare -T --fork --boottime 100000 AGENT sample",
+        &["time namespace", "boottime 100000"],
+    )
+}
+
+#[test]
 fn the_two_capabilities_are_enough() -> Result<()> {
     let _alone = alone();
     let before = programs()?;
