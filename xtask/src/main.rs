@@ -64,8 +64,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run the tests that measure, and write what they find into docs/accuracy.md
     Accuracy,
-    /// The same in the long form: burners of 10 s, storms and idling for a minute each; then ten minutes of fuzzing a
-    /// reader
+    /// The same in the long form: burners of 10 s, storms and idling for a minute each; then an outage of ten minutes,
+    /// and ten minutes of fuzzing for each reader
     Soak,
     /// Everything that reads the code without running it
     Lint,
@@ -102,7 +102,9 @@ fn main() -> ExitCode {
         Command::Test(args) => suites::run(&place, &args),
         Command::Bench(args) => bench::run(&place, &args),
         Command::Accuracy => accuracy(&place, false),
-        Command::Soak => accuracy(&place, true).and_then(|()| suites::fuzz::soak(&place)),
+        Command::Soak => accuracy(&place, true)
+            .and_then(|()| outage(&place))
+            .and_then(|()| suites::fuzz::soak(&place)),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });
@@ -132,6 +134,25 @@ fn accuracy(place: &Place, long: bool) -> anyhow::Result<()> {
         cargo
             .args(["run", "--locked", "--quiet"])
             .args(program)
+            .current_dir(&place.root),
+    )
+}
+
+/// An outage of six hundred intervals of a second.
+fn outage(place: &Place) -> anyhow::Result<()> {
+    let mut cargo = shell::cargo();
+    shell::run(
+        cargo
+            .env("PROCSCOPE_LONG", "1")
+            .args([
+                "test",
+                "--locked",
+                "--package",
+                "procscope-tests-e2e",
+                "--test",
+                "spool",
+            ])
+            .args(["--", "--nocapture", "an_outage"])
             .current_dir(&place.root),
     )
 }
