@@ -78,9 +78,10 @@ impl Name {
         let suite = match (package, target) {
             (Some("tests/kernel"), _) => Self::Kernel,
             (Some("tests/e2e"), "deploy") => Self::Deploy,
-            (Some("tests/e2e"), "disk" | "network") | (Some("tests/guests"), "power") => Self::Faults,
+            (Some("tests/e2e"), "disk" | "network")
+            | (Some("tests/guests"), "power")
+            | (Some("tests/faults"), _) => Self::Faults,
             (Some("tests/e2e"), _) => Self::E2e,
-            (Some("tests/faults"), _) => Self::Faults,
             (Some("tests/guests"), _) => Self::Guests,
             _ => return false,
         };

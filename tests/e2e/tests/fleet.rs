@@ -150,7 +150,7 @@ fn of_two_hundred_agents_twenty_are_hostile_and_the_others_lose_nothing() -> Res
     let output = honest.wait_with_output()?;
     let answers = hostile
         .join()
-        .map_err(|_| anyhow::anyhow!("the hostile ones broke off"))??;
+        .map_err(|_panic| anyhow::anyhow!("the hostile ones broke off"))??;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{said}\n{}", stack.logs());
     let load: Value = serde_json::from_slice(&output.stdout)?;
