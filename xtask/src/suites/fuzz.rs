@@ -23,6 +23,18 @@ const TARGETS: [(&str, u32); 5] = [
     ("scrub", 1 << 9),
     ("request", 1 << 14),
 ];
+/// The default members of the workspace: with the same selection of packages as `cargo build`, cargo chooses the same
+/// features for what they depend on, and compiles none of it again.
+const SELECTION: [&str; 8] = [
+    "procscope",
+    "procscope-agent",
+    "procscope-agent-common",
+    "procscope-collector",
+    "procscope-engine",
+    "procscope-proto",
+    "procscope-startup",
+    "xtask",
+];
 /// Seconds for each in a suite, and in the long form.
 const SECONDS: u32 = 20;
 const SECONDS_LONG: u32 = 600;
@@ -35,7 +47,16 @@ const INPUT_SECONDS: u32 = 10;
 /// What compiles the targets: our own crates once more, for the compiler is told to count their edges.
 pub(super) fn compile(place: &Place) -> Command {
     let mut build = words(place, &["build", "--locked", "--package", "procscope-fuzz"]);
-    counting(place, &mut build);
+    for package in SELECTION {
+        build.args(["--package", package]);
+    }
+    for (target, _input_bytes) in TARGETS {
+        build.args(["--bin", &format!("fuzz-{target}")]);
+    }
+    build.env(
+        "RUSTC_WORKSPACE_WRAPPER",
+        place.root.join("fuzz/rustc-with-coverage"),
+    );
     build
 }
 
@@ -76,11 +97,8 @@ fn run(place: &Place, runner: &Runner, seconds: u32, deadline: Instant) -> Resul
         // What is found stays with this machine; what is worth keeping for all goes into the repository.
         let found = place.cache.join("fuzz").join(target);
         fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
-        let mut run = words(
-            place,
-            &["run", "--locked", "--quiet", "--package", "procscope-fuzz"],
-        );
-        run.args(["--bin", &format!("fuzz-{target}"), "--"])
+        let mut run = Command::new(place.programs.join(format!("fuzz-{target}")));
+        run.current_dir(&place.root)
             .args([&found, &known])
             .arg(format!("-artifact_prefix={}/failed-", found.display()))
             .arg(format!("-max_total_time={seconds}"))
@@ -88,7 +106,6 @@ fn run(place: &Place, runner: &Runner, seconds: u32, deadline: Instant) -> Resul
             .arg(format!("-timeout={INPUT_SECONDS}"))
             .arg(format!("-max_len={input_bytes}"))
             .args(["-print_final_stats=1", "-verbosity=0"]);
-        counting(place, &mut run);
         counts += if runner.run(&mut run, deadline)?.succeeded {
             Counts::PASSED
         } else {
@@ -97,11 +114,4 @@ fn run(place: &Place, runner: &Runner, seconds: u32, deadline: Instant) -> Resul
         };
     }
     Ok(counts)
-}
-
-fn counting(place: &Place, command: &mut Command) {
-    command.env(
-        "RUSTC_WORKSPACE_WRAPPER",
-        place.root.join("fuzz/rustc-with-coverage"),
-    );
 }
