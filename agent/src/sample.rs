@@ -374,6 +374,11 @@ mod tests {
     };
 
     fn ended(status: u32) -> v1::ProcessExit {
+        ended_with(Some(status))
+    }
+
+    /// `None`: nobody told of the end.
+    fn ended_with(status: Option<u32>) -> v1::ProcessExit {
         let process = FoldedProcess {
             key: ProcessKey::new(10, 500),
             facts: Arc::new(Facts {
@@ -397,7 +402,7 @@ mod tests {
             threads: 0,
             first_seen: true,
             exit: Some(Exit {
-                status: Some(status),
+                status,
                 end_boottime_ns: 800,
                 oom_killed: Some(false),
             }),
@@ -429,6 +434,31 @@ mod tests {
         assert_eq!((ended(9).exit_code, ended(9).exit_signal), (None, Some(9)));
         // With the bit that says that a core was dumped.
         assert_eq!((ended(0x8b).exit_code, ended(0x8b).exit_signal), (None, Some(11)));
+    }
+
+    #[test]
+    fn of_a_life_whose_end_nobody_told_only_what_is_certain_is_a_figure() {
+        let known = ended(0);
+        assert_eq!((known.minor_faults, known.runqueue_waits), (Some(0), Some(0)));
+        let lost = ended_with(None);
+        assert_eq!(
+            (lost.exit_code, lost.exit_signal, lost.cpu_time_ns),
+            (None, None, 7)
+        );
+        for figure in [
+            lost.minor_faults,
+            lost.major_faults,
+            lost.user_time_ns,
+            lost.system_time_ns,
+            lost.runqueue_ns,
+            lost.runqueue_waits,
+            lost.voluntary_switches,
+            lost.involuntary_switches,
+            lost.read_bytes,
+            lost.written_bytes,
+        ] {
+            assert_eq!(figure, None);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Run-queue waits by length, where the agent is asked to count them.
 
 use anyhow::{Result, ensure};
+use procscope_agent::observer::Hooks;
 use procscope_tests_kernel::{Program, Watch, alone};
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
@@ -65,6 +66,26 @@ fn without_being_asked_nothing_is_counted() -> Result<()> {
         samples
             .iter()
             .all(|sample| sample.runqueue_wait_counts.is_empty())
+    );
+    Ok(())
+}
+
+#[test]
+fn in_quiet_mode_nobody_counts_and_nothing_is_told_as_none() -> Result<()> {
+    let _alone = alone();
+    let mut watch = Watch::with(|settings| {
+        settings.runqueue_histogram = true;
+        settings.hooks = Hooks::Quiet;
+    })?;
+    let burner = Program::start(LOAD, "burn 300 2")?;
+    watch.exit_of(burner.pid())?;
+    let samples = watch.samples(burner.pid());
+    ensure!(!samples.is_empty(), "it has no row");
+    ensure!(
+        samples
+            .iter()
+            .all(|sample| sample.runqueue_wait_counts.is_empty()),
+        "{samples:?}"
     );
     Ok(())
 }
