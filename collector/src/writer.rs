@@ -251,6 +251,7 @@ impl Writer {
     async fn find_lost(&self, snapshots: &[Incoming]) {
         let epochs: HashSet<AgentEpoch> = snapshots.iter().map(|pending| pending.snapshot.agent).collect();
         let epochs: Vec<AgentEpoch> = epochs.into_iter().collect();
+        let mut any = false;
         for part in epochs.chunks(EPOCHS_MAX) {
             let held = loop {
                 match self.store.held(part).await {
@@ -267,7 +268,15 @@ impl Writer {
             for agent in part.iter().filter(|agent| !held.contains(agent)) {
                 warn!(%agent, "another collector has taken it: dropping what is on the way here");
                 self.agents.lose(*agent);
+                any = true;
             }
+        }
+        if !any {
+            // A replica that lags says another thing than the fence; the same insert at once would be refused again.
+            warn!(
+                "the store refused an insert as another collector's, and names no such collector: trying again"
+            );
+            tokio::time::sleep(RETRY_LAST).await;
         }
     }
 
