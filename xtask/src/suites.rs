@@ -92,6 +92,9 @@ impl Name {
 /// Minutes for set-up and compiling, with an empty cache.
 const BUILD_BUDGET: u64 = 15;
 
+/// Unit and integration tests that run at a time: many of them wait for a store or a peer, and use no CPU meanwhile.
+const UNIT_THREADS: &str = "4";
+
 /// A line of the summary.
 struct Row {
     name: &'static str,
@@ -215,6 +218,9 @@ fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Insta
         command
             .env("PATH", &path)
             .env("PROCSCOPE_LIBCHDB", &ready.library);
+        if name == Name::Unit {
+            command.env("RUST_TEST_THREADS", UNIT_THREADS);
+        }
         let ran = runner.run(&mut command, deadline)?;
         counts += ran.counts;
         if !ran.succeeded && ran.counts.failed == 0 {
