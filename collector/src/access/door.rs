@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Sparse,
-    tls::{Certified, Speaks, Tls, certified},
+    tls::{Certified, Shown, Speaks, Tls, certified},
 };
 use crate::self_stats::SelfStats;
 
@@ -66,6 +66,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What it proved to be.
     pub certificate: Option<Arc<Certified>>,
+    /// What it proved that with, for as long as it is here.
+    pub shown: Option<Shown>,
 }
 
 /// Counts connections of one port, in all and by address.
@@ -213,34 +215,40 @@ impl Door {
                     Peer {
                         address,
                         certificate: None,
+                        shown: None,
                     },
                     place,
                 )
                 .await;
             }
             Some(tls) => {
-                let acceptor = TlsAcceptor::from(tls.config(self.speaks));
-                tokio::spawn(Arc::clone(self).shake(acceptor, socket, address, place));
+                tokio::spawn(Arc::clone(self).shake(Arc::clone(tls), socket, address, place));
             }
         }
     }
 
-    async fn shake(
-        self: Arc<Self>,
-        acceptor: TlsAcceptor,
-        socket: TcpStream,
-        address: SocketAddr,
-        mut place: Place,
-    ) {
+    async fn shake(self: Arc<Self>, tls: Arc<Tls>, socket: TcpStream, address: SocketAddr, mut place: Place) {
+        let acceptor = TlsAcceptor::from(tls.config(self.speaks));
         match tokio::time::timeout(self.places.bounds.handshake, acceptor.accept(socket)).await {
             Err(_elapsed) => self.refuse("handshake_slow", &"hands were not shaken in time", Some(address)),
             Ok(Err(error)) => self.refuse("handshake", &error, Some(address)),
             Ok(Ok(stream)) => {
                 place.hands_are_shaken();
-                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let certificate = shown.map(|certificate| Arc::new(certified(certificate)));
-                self.pass(Io::Tls(Box::new(stream)), Peer { address, certificate }, place)
-                    .await;
+                let chain = stream.get_ref().1.peer_certificates();
+                let shown = chain.map(|chain| Shown::new(&tls, chain));
+                let certificate = chain
+                    .and_then(<[_]>::first)
+                    .map(|first| Arc::new(certified(first)));
+                self.pass(
+                    Io::Tls(Box::new(stream)),
+                    Peer {
+                        address,
+                        certificate,
+                        shown,
+                    },
+                    place,
+                )
+                .await;
             }
         }
     }
@@ -413,6 +421,7 @@ impl axum::serve::Listener for Listener {
         Ok(Peer {
             address: self.address,
             certificate: None,
+            shown: None,
         })
     }
 }

@@ -146,6 +146,7 @@ impl Guard {
             agent_id,
             host,
             token: held,
+            certificate: peer.and_then(|peer| peer.shown.clone()),
             reserved: self.inner.tokens.table(),
         })
     }
@@ -253,6 +254,7 @@ mod tests {
         Peer {
             address: ([127, 0, 0, 1], 1).into(),
             certificate: certified.map(Arc::new),
+            shown: None,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Caller {
     pub host: Option<Arc<str>>,
     /// The token that was shown, if it is one of the state folder.
     token: Option<tokens::Held>,
+    /// The certificate that was shown.
+    certificate: Option<tls::Shown>,
     reserved: watch::Receiver<Arc<tokens::Table>>,
 }
 
@@ -61,6 +63,14 @@ impl Caller {
     pub async fn lapsed(&self) -> &'static str {
         match &self.token {
             Some(held) => held.lapsed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Ends when the certificate that was shown is good no more; never without one.
+    pub async fn outlived(&self) {
+        match &self.certificate {
+            Some(shown) => shown.lapsed().await,
             None => std::future::pending().await,
         }
     }

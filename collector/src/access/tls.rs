@@ -11,17 +11,20 @@ use std::{
 use procscope_startup::{Failure, Result, read_private, read_public};
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::Scope;
-use crate::self_stats::SelfStats;
+use crate::{clock, self_stats::SelfStats};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How often a certificate that was shown is looked at again: each time a signature is checked.
+const VERIFY_EVERY: Duration = Duration::from_secs(10);
 
 /// What begins the name of an agent or a person in a certificate.
 pub const SPIFFE: &str = "spiffe://";
@@ -57,6 +60,7 @@ pub struct Tls {
 struct Now {
     grpc: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Tls {
@@ -77,6 +81,16 @@ impl Tls {
             Speaks::Grpc => &now.grpc,
             Speaks::Http => &now.http,
         })
+    }
+
+    /// Whether a handshake would take this certificate now, as it has taken it before.
+    fn still_takes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(clients), Some((first, others))) = (now.clients, chain.split_first()) else {
+            return false;
+        };
+        let time = UnixTime::since_unix_epoch(Duration::from_millis(clock::now_ms().max(0).cast_unsigned()));
+        clients.verify_client_cert(first, others, time).is_ok()
     }
 
     /// Reads the files again whenever they change, for ever. Files that cannot be used change nothing.
@@ -105,6 +119,33 @@ impl Tls {
                     stats.reloaded("certificates", false);
                     warn!(%failure, "the certificates cannot be used now; those read before stay in use");
                 }
+            }
+        }
+    }
+}
+
+/// A certificate that somebody has shown and goes on using.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    tls: Arc<Tls>,
+    chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Shown {
+    /// What came with a handshake; the first is of who has come, the others lead to its authority.
+    pub(super) fn new(tls: &Arc<Tls>, chain: &[CertificateDer<'static>]) -> Self {
+        Self {
+            tls: Arc::clone(tls),
+            chain: chain.into(),
+        }
+    }
+
+    /// Ends when the certificate would not be taken any more: its days are over, or its authority was replaced.
+    pub(super) async fn lapsed(&self) {
+        loop {
+            tokio::time::sleep(VERIFY_EVERY).await;
+            if !self.tls.still_takes(&self.chain) {
+                return;
             }
         }
     }
@@ -154,6 +195,7 @@ fn read(files: &Files) -> Result<Now> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| fail(&files.cert, &error))?;
+    let mut clients: Option<Arc<dyn ClientCertVerifier>> = None;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
@@ -166,6 +208,7 @@ fn read(files: &Files) -> Result<Now> {
                 .allow_unauthenticated()
                 .build()
                 .map_err(|error| fail(file, &error))?;
+            clients = Some(verifier.clone());
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -184,6 +227,7 @@ fn read(files: &Files) -> Result<Now> {
     Ok(Now {
         grpc: speak(&[b"h2", b"http/1.1"]),
         http: speak(&[b"http/1.1"]),
+        clients,
     })
 }
 

@@ -109,6 +109,7 @@ impl Stream {
         let stop = self.shared.stop.clone();
         let caller = self.caller.clone();
         let mut lapsed = std::pin::pin!(caller.lapsed());
+        let mut outlived = std::pin::pin!(caller.outlived());
         let opened = Instant::now();
         let end = opened + spread(self.shared.stream_max_age);
         let mut resume = opened;
@@ -143,6 +144,12 @@ impl Stream {
                 }
                 () = tokio::time::sleep_until(end), if known.is_some() => {
                     self.shared.stats.stream_aged();
+                    return Ok(());
+                }
+                // In order: an agent that has a new certificate by now comes back with it at once.
+                () = &mut outlived => {
+                    self.shared.stats.stream_aged();
+                    info!(caller = %self.caller.name, "a stream is ended: its certificate is good no more");
                     return Ok(());
                 }
                 why = &mut lapsed => {

@@ -9,7 +9,7 @@ use procscope_collector::access::certs;
 use tonic::Code;
 
 use crate::{
-    authority::{Authority, ID, channel, channel_as, channel_at, curl, metric, send, start},
+    authority::{Authority, ID, channel, channel_as, channel_at, curl, metric, send, start, year},
     support::{Agent, Engine, Push, TOKEN, now_ms, sample, snapshot, wait_until},
 };
 
@@ -30,10 +30,10 @@ async fn a_certificate_lets_its_agent_in_and_every_wrong_one_is_refused() {
     .unwrap();
 
     let (expired, early) = (
-        authority.odd((2000, 2001), false),
-        authority.odd((2090, 2091), false),
+        authority.odd(year(2000)..year(2001), false),
+        authority.odd(year(2090)..year(2091), false),
     );
-    let stranger = authority.odd((2000, 2091), true);
+    let stranger = authority.odd(year(2000)..year(2091), true);
     let handshakes = || {
         metric(
             &authority,

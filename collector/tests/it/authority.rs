@@ -1,13 +1,15 @@
 //! An authority with a collector's certificate and clients of every kind.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use procscope_collector::access::{certs, tls};
 use procscope_proto::v1;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use uuid::Uuid;
 
@@ -82,7 +84,7 @@ impl Authority {
     }
 
     /// A certificate of the same authority with other days, or of another authority.
-    pub(crate) fn odd(&self, years: (i32, i32), other_authority: bool) -> Identity {
+    pub(crate) fn odd(&self, days: Range<SystemTime>, other_authority: bool) -> Identity {
         let mut issuer = CertificateParams::default();
         issuer.distinguished_name = rcgen::DistinguishedName::new();
         issuer
@@ -94,7 +96,7 @@ impl Authority {
             KeyPair::from_pem(&self.text("ca.key")).unwrap()
         };
         let mut params = CertificateParams::default();
-        (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 1, 1));
+        (params.not_before, params.not_after) = (days.start.into(), days.end.into());
         let uri = format!("spiffe://procscope/agent/{}", Uuid::from_bytes([ID; 16]));
         params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -102,6 +104,11 @@ impl Authority {
         let certificate = params.signed_by(&key, &Issuer::new(issuer, issuer_key)).unwrap();
         Identity::from_pem(certificate.pem(), key.serialize_pem())
     }
+}
+
+/// When a year begins, or nearly so.
+pub(crate) fn year(number: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_hours((number - 1970) * 8_766)
 }
 
 pub(crate) async fn channel(

@@ -1,6 +1,9 @@
 //! Tokens against a running collector: what they are good for, and that they end.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use procscope_collector::access::{
     Scope::{self, Ingest, Query},
@@ -10,7 +13,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
-    authority::{Authority, ID, channel, curl, send, start},
+    authority::{Authority, ID, channel, curl, send, start, year},
     support::{Agent, Collector, Engine, Push, TOKEN, now_ms, snapshot, wait_until, write_secret},
 };
 
@@ -63,6 +66,15 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
         stream.durable(1).await.unwrap();
         open.push(stream);
     }
+    // Good for a few seconds more; its stream ends in order, and what is new is let in no more.
+    let soon = SystemTime::now() + Duration::from_secs(5);
+    let ending = authority.odd(year(2000)..soon, false);
+    let ending = channel(&authority, &collector, Some(ending)).await.unwrap();
+    let mut outlived = Push::open(ending, None).await.unwrap();
+    let mut agent = Agent::new(ID);
+    agent.epoch += 1;
+    outlived.send(&[frame(&mut agent)]).await;
+    outlived.durable(1).await.unwrap();
     tokens::revoke(state.path(), &first).unwrap();
     for (mut stream, says) in open.into_iter().zip(["revoked", "expired"]) {
         let status = stream.durable(99).await.unwrap_err();
@@ -72,6 +84,8 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
         );
     }
     push(&second, &mut Agent::new(4)).await.unwrap();
+    while outlived.answers.message().await.unwrap().is_some() {}
+    assert!(SystemTime::now() > soon);
     collector.stop().await;
 }
 
