@@ -144,17 +144,18 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<()> {
                 () = tokio::time::sleep(FAREWELL) => {}
             }
         });
+    let left = outbox.waiting();
     if let (Some(keeper), Some(desk)) = (keeper, desk) {
+        outbox.save();
         desk.stop();
         keeper
             .join()
             .map_err(|_panic| Failure::failed("the spool thread broke; this is a bug"))?;
     }
-    let left = outbox.waiting();
     if left > 0 {
         tracing::warn!(
             snapshots = left,
-            spooled = config.spool.is_some(),
+            lost = outbox.held_alone(),
             "stopped before the collector had stored the last snapshots"
         );
     }

@@ -332,6 +332,13 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Snapshots that wait and that the disk could not take: they are gone when the agent ends.
+    #[must_use]
+    pub fn held_alone(&self) -> usize {
+        let alone = |waiting: &&Waiting| matches!(waiting.on_disk, OnDisk::Never | OnDisk::Refused(_));
+        self.waiting.iter().filter(alone).count()
+    }
+
     /// Whether the disk holds all that waits.
     #[must_use]
     pub fn is_on_disk(&self) -> bool {

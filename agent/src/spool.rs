@@ -55,6 +55,8 @@ pub struct Spool<D: Disk> {
     current: Option<Current<D::File>>,
     /// The life that writes, how many of its snapshots were written, and how far it is stored.
     live: Live,
+    /// An epoch, and from which number on memory holds it too.
+    memory: (u64, u64),
     backlog: Option<Position>,
     losses: BTreeMap<&'static str, u64>,
     /// Of the life that writes, what gave way and memory may still hold: epoch, first and last number.
@@ -68,10 +70,10 @@ pub struct Spool<D: Disk> {
 #[derive(Debug, Default, Clone, Copy)]
 struct Live {
     epoch: u64,
+    /// Ordinal of what was written last, and its number.
     written: u64,
+    written_seq: u64,
     durable: u64,
-    /// From here on memory holds it too.
-    memory_from: Option<u64>,
 }
 
 /// The segment that grows.
@@ -115,6 +117,7 @@ impl<D: Disk> Spool<D> {
             index,
             current: None,
             live: Live::default(),
+            memory: (0, u64::MAX),
             backlog: None,
             losses: BTreeMap::new(),
             evicted: Vec::new(),
@@ -157,7 +160,7 @@ impl<D: Disk> Spool<D> {
         {
             self.close(now);
         }
-        let ordinal = self.live.written + 1;
+        let ordinal = self.next_ordinal(frozen.request.seq);
         let mut current = match self.current.take() {
             Some(current) => current,
             None => self.begin(ordinal, now)?,
@@ -180,6 +183,7 @@ impl<D: Disk> Spool<D> {
             return Err(reason);
         }
         self.live.written = ordinal;
+        self.live.written_seq = self.live.written_seq.max(frozen.request.seq);
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.stats.written_bytes += len;
         current.bytes += len;
@@ -198,6 +202,20 @@ impl<D: Disk> Spool<D> {
             self.sync(now);
         }
         Ok(())
+    }
+
+    /// What memory alone holds before a number has ordinals as well: after a kill their absence is noticed, and counted.
+    fn next_ordinal(&self, seq: u64) -> u64 {
+        let live = self.live;
+        let memory_from = self.memory_from().unwrap_or(seq);
+        let held_from = memory_from.max(live.written_seq + 1).max(live.durable + 1);
+        live.written + 1 + seq.saturating_sub(held_from)
+    }
+
+    /// From which number on memory holds the life that writes.
+    fn memory_from(&self) -> Option<u64> {
+        let (epoch, from) = self.memory;
+        (epoch == self.live.epoch).then_some(from)
     }
 
     fn begin(&mut self, ordinal: u64, now: Instant) -> Result<Current<D::File>, &'static str> {
@@ -273,10 +291,23 @@ impl<D: Disk> Spool<D> {
 
     /// How far the present life is stored, and from where on memory holds it too.
     pub fn progress(&mut self, epoch: u64, durable: u64, memory_from: u64) {
-        if epoch == self.live.epoch {
-            self.live.memory_from = Some(memory_from);
-        }
+        self.memory = (epoch, memory_from);
         self.stored(epoch, durable);
+        if epoch == self.live.epoch {
+            self.forget_marks(|mark| mark.epoch == epoch && mark.last_seq < Some(memory_from));
+        }
+    }
+
+    /// All that a former life held in memory alone is written into the present one.
+    pub fn moved(&mut self) {
+        let live = self.live.epoch;
+        self.forget_marks(|mark| mark.epoch != live);
+    }
+
+    fn forget_marks(&mut self, is_meant: impl Fn(&Segment) -> bool) {
+        for number in self.index.marks(is_meant) {
+            self.remove(number);
+        }
     }
 
     /// The collector has stored a life up to and with `seq`.
@@ -367,15 +398,13 @@ impl<D: Disk> Spool<D> {
             .map(|position| position.durable)
             .or(live.map(|live| live.durable))
             .unwrap_or(0);
-        let until = live.and_then(|live| live.memory_from).unwrap_or(u64::MAX);
-        if let Some(last) = segment.last_seq.filter(|last| *last >= until) {
-            self.evicted.push((segment.epoch, until, last));
-        }
+        let until = live.and_then(|_| self.memory_from()).unwrap_or(u64::MAX);
+        let held = segment.last_seq.filter(|last| *last >= until);
         let end = self.index.end_of(number);
         // What cannot be read is counted by its name: nobody knows of the last of an epoch how much it was.
         let by_name = end.map_or(1, |end| end.saturating_sub(segment.ordinal));
         let lost = match self.disk.read(&segment.name(number), FILE_BYTES_MAX) {
-            Ok(bytes) if bytes.is_empty() => 0,
+            Ok(bytes) if bytes.is_empty() && end.is_none() => 0,
             Ok(bytes) => {
                 let survey = survey(&bytes, segment.epoch, durable, until);
                 self.said.evicted_ms = match (self.said.evicted_ms, survey.time_ms) {
@@ -402,7 +431,31 @@ impl<D: Disk> Spool<D> {
         self.said.evicted_snapshots += lost;
         self.say_evicted(now);
         self.remove(number);
+        if let Some(last) = held {
+            self.evicted.push((segment.epoch, until, last));
+            self.mark(number, segment, end, last + 1 - until);
+        }
         true
+    }
+
+    /// Leaves an empty segment in the place of one of which memory alone holds the last `held` snapshots now.
+    fn mark(&mut self, number: u64, segment: Segment, end: Option<u64>, held: u64) {
+        let first = segment.ordinal;
+        let after = end.unwrap_or(self.live.written + 1);
+        let mut marks = vec![(
+            number,
+            segment.clone().into_mark(after.saturating_sub(held).max(first)),
+        )];
+        if end.is_none() {
+            // Nothing says yet how much it was.
+            marks.push((self.index.next_number(), segment.into_mark(after)));
+        }
+        for (number, mark) in marks {
+            match self.disk.create(&mark.name(number)) {
+                Ok(_empty) => self.index.insert(number, mark),
+                Err(_full) => self.stats.failures += 1,
+            }
+        }
     }
 
     fn say_evicted(&mut self, now: Instant) {

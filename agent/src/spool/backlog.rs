@@ -38,8 +38,8 @@ pub(super) struct Position {
     segment: Option<(u64, Reader)>,
     /// Segments up to here are read.
     done: Option<u64>,
-    /// Ordinal of what was read last.
-    ordinal: u64,
+    /// Ordinal of what was read last; `None`: nothing was.
+    ordinal: Option<u64>,
     /// What is missing up to this ordinal is counted.
     counted: u64,
     /// The newest bytes were no record.
@@ -55,7 +55,7 @@ impl Position {
             handed: 0,
             segment: None,
             done: None,
-            ordinal: 0,
+            ordinal: None,
             counted: 0,
             torn: false,
             torn_counted: false,
@@ -81,11 +81,13 @@ impl Position {
         }
     }
 
-    /// Counts what is missing before an ordinal.
-    fn missing_before(&mut self, ordinal: u64) -> u64 {
+    /// Counts what is missing before an ordinal, and before a number: what has none between that and what was handed
+    /// out or is stored cannot be missing.
+    fn missing_before(&mut self, ordinal: u64, seq: u64) -> u64 {
         let missing = ordinal
             .saturating_sub(1)
-            .saturating_sub(self.ordinal.max(self.counted));
+            .saturating_sub(self.ordinal.unwrap_or(0).max(self.counted))
+            .min(seq.saturating_sub(1).saturating_sub(self.handed));
         if missing > 0 {
             self.counted = ordinal - 1;
         }
@@ -93,12 +95,12 @@ impl Position {
     }
 
     fn passed(&mut self, ordinal: u64) {
-        self.ordinal = self.ordinal.max(ordinal);
+        self.ordinal = self.ordinal.max(Some(ordinal));
     }
 
     /// What is missing at the end of the epoch, once: nobody knows how much was torn, but something was.
     fn missing_at_end(&mut self, seen: u64) -> u64 {
-        let missing = self.missing_before(seen.saturating_add(1));
+        let missing = self.missing_before(seen.saturating_add(1), u64::MAX);
         self.passed(seen);
         let torn = std::mem::take(&mut self.torn) && !std::mem::replace(&mut self.torn_counted, true);
         missing + u64::from(torn)
@@ -107,7 +109,7 @@ impl Position {
     /// From the first segment that is left, past what is stored.
     fn rewind(&mut self) {
         (self.segment, self.done, self.handed, self.torn) = (None, None, self.durable, false);
-        self.ordinal = 0;
+        self.ordinal = None;
     }
 }
 
@@ -158,7 +160,11 @@ impl<D: Disk> Spool<D> {
                 position.torn = reader.is_torn();
                 let last = self.index.end_of(number).is_none();
                 if last {
-                    let missing = position.missing_at_end(reader.seen());
+                    let before = self
+                        .index
+                        .get(number)
+                        .map_or(0, |last| last.ordinal.saturating_sub(1));
+                    let missing = position.missing_at_end(reader.seen().max(before));
                     self.lose(CORRUPT, missing);
                 }
                 position.done = Some(number);
@@ -166,7 +172,7 @@ impl<D: Disk> Spool<D> {
                 continue;
             };
             position.passed(reader.passed());
-            let missing = position.missing_before(header.ordinal);
+            let missing = position.missing_before(header.ordinal, header.seq);
             self.lose(CORRUPT, missing);
             position.passed(header.ordinal);
             position.handed = header.seq;
@@ -190,7 +196,7 @@ impl<D: Disk> Spool<D> {
             let Some((number, segment)) = self.index.next_of(position.epoch, position.done) else {
                 return Ok(None);
             };
-            if position.ordinal == 0 {
+            if position.ordinal.is_none() {
                 // The first that is left: what was before it is stored, or has given way.
                 position.passed(segment.ordinal.saturating_sub(1));
             }

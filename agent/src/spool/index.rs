@@ -28,6 +28,8 @@ pub struct Segment {
     pub bytes: u64,
     /// The greatest number in it; `None` while nobody has read it.
     pub last_seq: Option<u64>,
+    /// It holds nothing any more: memory alone has its snapshots, and a kill would leave a gap in its place.
+    pub is_mark: bool,
     written: Instant,
     older: Duration,
 }
@@ -41,8 +43,20 @@ impl Segment {
             ordinal,
             bytes: 0,
             last_seq: None,
+            is_mark: false,
             written: now,
             older: Duration::ZERO,
+        }
+    }
+
+    /// What is left in its place when it gives way: from `ordinal` on memory holds what was in it.
+    #[must_use]
+    pub fn into_mark(self, ordinal: u64) -> Self {
+        Self {
+            ordinal,
+            bytes: 0,
+            is_mark: true,
+            ..self
         }
     }
 
@@ -116,6 +130,12 @@ impl Index {
         }
     }
 
+    /// A segment.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Segment> {
+        self.segments.get(&number)
+    }
+
     /// Takes a segment out.
     pub fn remove(&mut self, number: u64) -> Option<Segment> {
         let segment = self.segments.remove(&number)?;
@@ -152,17 +172,27 @@ impl Index {
             .collect()
     }
 
-    /// The oldest segment.
+    /// The oldest segment that may hold something.
     #[must_use]
     pub fn oldest(&self) -> Option<(u64, Segment)> {
-        let (number, segment) = self.segments.first_key_value()?;
+        let (number, segment) = self.segments.iter().find(|(_, segment)| !segment.is_mark)?;
         Some((*number, segment.clone()))
+    }
+
+    /// Marks for which this holds.
+    #[must_use]
+    pub fn marks(&self, is_meant: impl Fn(&Segment) -> bool) -> Vec<u64> {
+        let marks = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| segment.is_mark && is_meant(segment));
+        marks.map(|(number, _)| *number).collect()
     }
 
     /// How long nothing was written into the oldest.
     #[must_use]
     pub fn oldest_age(&self, now: Instant) -> Option<Duration> {
-        let (_, segment) = self.segments.first_key_value()?;
+        let (_, segment) = self.oldest()?;
         Some(segment.older + now.saturating_duration_since(segment.written))
     }
 

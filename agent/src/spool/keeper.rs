@@ -82,6 +82,11 @@ impl Desk {
         })
     }
 
+    /// All that is left is to be written; whoever asks holds it in memory anyway.
+    pub fn write_last(&self, frozen: Vec<Arc<Frozen>>) {
+        self.ask(|asked| asked.write.extend(frozen));
+    }
+
     /// The collector has stored an epoch that has ended up to and with `seq`.
     pub fn stored(&self, epoch: u64, seq: u64) {
         self.ask(
@@ -163,10 +168,15 @@ fn keep<D: Disk>(mut spool: Spool<D>, desk: &Desk, outbox: &Outbox) {
         for (epoch, seq) in asked.stored {
             spool.stored(epoch, seq);
         }
+        let mut all_written = !asked.write.is_empty();
         for frozen in asked.write {
             let outcome = spool.append(&frozen, Instant::now());
+            all_written &= outcome.is_ok();
             outbox.on_disk(&frozen, outcome);
             outbox.evicted(spool.take_evicted());
+        }
+        if all_written {
+            spool.moved();
         }
         for (epoch, seq) in asked.set_aside {
             spool.set_aside(epoch, seq, crate::uplink::POISON);

@@ -86,6 +86,23 @@ impl Outbox {
         true
     }
 
+    /// The uplink has ended, and soon the agent does: what memory alone holds begins a life of its own, for which the
+    /// disk is asked once more.
+    pub fn save(&self) {
+        let mut queue = self.lock();
+        if let Some(desk) = &self.desk
+            && queue.held_alone() > 0
+        {
+            desk.write_last(queue.overtake(crate::new_epoch()));
+        }
+    }
+
+    /// Snapshots that are gone when the agent ends now.
+    #[must_use]
+    pub fn held_alone(&self) -> usize {
+        self.lock().held_alone()
+    }
+
     /// What the disk did with a snapshot.
     pub fn on_disk(&self, frozen: &Frozen, outcome: Result<(), &'static str>) {
         self.lock().on_disk(frozen, outcome);

@@ -314,6 +314,12 @@ impl Stack {
             .to_owned())
     }
 
+    /// Snapshots that the store holds; 0 while it does not answer.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.sql_number("SELECT count() FROM host_samples").unwrap_or(0)
+    }
+
     /// The answer's text as a number.
     ///
     /// # Errors

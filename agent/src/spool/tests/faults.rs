@@ -90,6 +90,59 @@ fn a_full_disk_takes_again_once_there_is_room() {
     check(&disk, 50, &refused, lost, "full, then not");
 }
 
+/// Memory keeps what a full disk gives up and refuses. A kill takes it, and the next life counts it.
+#[test]
+fn what_a_full_disk_leaves_to_memory_is_counted_after_a_kill() {
+    // Room for nothing, and for so much that segments give way again and again.
+    for room in [0, 100, 1_000, 3_000, 6_000] {
+        let (disk, now) = (Memory::default(), Instant::now());
+        let mut life = Life::begin(disk.clone(), LIMITS, 1, now);
+        life.spool.progress(1, 0, 1);
+        life.measure(20);
+        let taken = disk.bytes();
+        disk.0.borrow_mut().room = Some(taken + room);
+        for _second in 0..60 {
+            life.measure(1);
+            life.spool.progress(1, 0, 1);
+        }
+        disk.0.borrow_mut().room = None;
+        // Whatever comes later says how much came before it.
+        life.measure(1);
+        assert_eq!(life.lost(), BTreeMap::new(), "{room}: memory has it");
+        let measured = 81;
+        let mut next = Life::begin(disk.clone(), LIMITS, 2, now);
+        let delivered = u64::try_from(next.deliver().len()).unwrap();
+        let lost: u64 = next.lost().values().sum();
+        assert!(delivered < measured, "{room}");
+        assert_eq!(delivered + lost, measured, "{room}: {delivered} delivered");
+        assert!(next.spool.stats().segments == 0 && disk.0.borrow().bytes.is_empty());
+    }
+}
+
+/// The same without a kill: memory brings it, and what the disk keeps in mind goes.
+#[test]
+fn what_memory_brings_after_all_leaves_nothing_behind() {
+    let (disk, now) = (Memory::default(), Instant::now());
+    let mut life = Life::begin(disk.clone(), LIMITS, 1, now);
+    life.spool.progress(1, 0, 1);
+    life.measure(20);
+    disk.0.borrow_mut().room = Some(disk.bytes());
+    life.measure(20);
+    assert!(!life.spool.take_evicted().is_empty());
+    disk.0.borrow_mut().room = None;
+    life.measure(5);
+    life.spool.progress(1, 45, 46);
+    life.measure(1);
+    life.spool.progress(1, 46, 47);
+    life.spool.end(life.now);
+    assert!(
+        disk.0.borrow().bytes.is_empty(),
+        "{:?}",
+        disk.0.borrow().bytes.keys()
+    );
+    assert_eq!(life.lost(), BTreeMap::new());
+}
+
 #[test]
 fn a_sync_that_fails_has_its_snapshots_written_once_more_elsewhere() {
     let (disk, now) = (Memory::default(), Instant::now());
