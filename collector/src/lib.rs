@@ -169,6 +169,7 @@ pub async fn run(
         Arc::clone(&agents),
         Arc::clone(&stats),
         touched,
+        config.retention.samples_ms(),
         ready_sender,
     );
     let writer = tokio::spawn(writer.run(queue, config.flush_interval));

@@ -67,6 +67,7 @@ pub struct SelfStats {
     inserts: Family<Table, Counter>,
     retries: Counter,
     set_aside: Counter,
+    too_old: Counter,
     leases: Counter,
     handed_over: Counter,
     windows: Counter,
@@ -107,6 +108,7 @@ impl SelfStats {
             inserts: Family::default(),
             retries: Counter::default(),
             set_aside: Counter::default(),
+            too_old: Counter::default(),
             leases: Counter::default(),
             handed_over: Counter::default(),
             windows: Counter::default(),
@@ -157,8 +159,13 @@ impl SelfStats {
         );
         r.register(
             "snapshots_set_aside",
-            "Snapshots that the store refused for good",
+            "Snapshots that the store refused for good, or that were too old",
             self.set_aside.clone(),
+        );
+        r.register(
+            "snapshots_too_old",
+            "Snapshots set aside because samples of their time are kept no more",
+            self.too_old.clone(),
         );
         r.register(
             "leases_taken",
@@ -288,7 +295,12 @@ impl SelfStats {
         self.visible_seconds.observe(delay.as_secs_f64());
     }
 
-    /// A snapshot that went to the writer was refused for good.
+    /// A snapshot was set aside because it was older than samples are kept.
+    pub fn too_old(&self) {
+        self.too_old.inc();
+    }
+
+    /// A snapshot that went to the writer was set aside.
     pub fn set_aside(&self, bytes: usize) {
         self.done(bytes);
         self.set_aside.inc();

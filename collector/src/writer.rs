@@ -46,8 +46,14 @@ const RETRY_LAST: Duration = Duration::from_secs(3);
 /// How often a failure that goes on is said again.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
+/// How often it is said that snapshots are too old.
+const TOO_OLD_SAID_EVERY: Duration = Duration::from_mins(1);
+
 /// How often the table `agents` is told how far each is stored. People read it; the collector asks the rows themselves.
 const MARKS_EVERY: Duration = Duration::from_secs(30);
+
+/// Why a snapshot is not stored though nothing is wrong with it.
+const TOO_OLD: &str = "too old: samples of its time are kept no more (retention.samples_days)";
 
 /// How an insert ended.
 #[derive(Debug)]
@@ -67,19 +73,24 @@ pub struct Writer {
     agents: Arc<Agents>,
     stats: Arc<SelfStats>,
     touched: Arc<Touched>,
+    /// Milliseconds for which samples are kept.
+    kept_ms: i64,
     ready: watch::Sender<bool>,
+    said_too_old: Option<Instant>,
     marks: HashMap<AgentEpoch, (Snapshot, u64)>,
     marks_due: Instant,
 }
 
 impl Writer {
     /// A writer that says through `ready` whether the store takes inserts, and notes in `touched` what it wrote to.
+    /// What is older than `kept_ms` is set aside, for the store would drop it at once.
     #[must_use]
     pub fn new(
         store: Store,
         agents: Arc<Agents>,
         stats: Arc<SelfStats>,
         touched: Arc<Touched>,
+        kept_ms: i64,
         ready: watch::Sender<bool>,
     ) -> Self {
         let marks_due = Instant::now() + MARKS_EVERY;
@@ -88,7 +99,9 @@ impl Writer {
             agents,
             stats,
             touched,
+            kept_ms,
             ready,
+            said_too_old: None,
             marks: HashMap::new(),
             marks_due,
         }
@@ -128,6 +141,11 @@ impl Writer {
     /// Stores a batch in all tables, whatever it takes, and acknowledges its snapshots. What another collector has taken
     /// meanwhile is dropped, and the rest begins again with new bytes.
     async fn write(&mut self, mut batch: Batch<OwnedSemaphorePermit>) {
+        let oldest_ms = clock::now_ms().saturating_sub(self.kept_ms);
+        let too_old = |pending: &mut Incoming| pending.snapshot.time_ms < oldest_ms;
+        for pending in batch.snapshots.extract_if(.., too_old).collect::<Vec<_>>() {
+            self.leave_out(pending).await;
+        }
         loop {
             batch = self.without_lost(batch);
             if batch.snapshots.is_empty() {
@@ -206,7 +224,10 @@ impl Writer {
                     }
                     Outcome::Fenced => self.find_lost(std::slice::from_ref(&pending)).await,
                     Outcome::Refused(refused) => {
-                        if self.set_aside(&pending, &refused).await {
+                        let snapshot = &pending.snapshot;
+                        let reason = refused.chain();
+                        error!(agent = %snapshot.agent, seq = snapshot.seq, host = %snapshot.host, reason, "snapshot set aside");
+                        if self.set_aside(&pending, &reason).await {
                             break;
                         }
                     }
@@ -280,12 +301,34 @@ impl Writer {
         }
     }
 
-    /// Keeps a refused snapshot where a person can see it, and lets its agent go on; `false`: it is another collector's.
-    async fn set_aside(&self, pending: &Incoming, refused: &StoreError) -> bool {
+    /// Sets a snapshot aside that is older than anything that is kept.
+    async fn leave_out(&mut self, pending: Incoming) {
         let snapshot = &pending.snapshot;
-        let reason = refused.chain();
-        error!(agent = %snapshot.agent, seq = snapshot.seq, host = %snapshot.host, reason, "snapshot set aside");
-        if let Some(frozen) = freeze_set_aside(snapshot, &reason) {
+        let now = Instant::now();
+        if self
+            .said_too_old
+            .is_none_or(|said| now - said >= TOO_OLD_SAID_EVERY)
+        {
+            self.said_too_old = Some(now);
+            warn!(
+                agent = %snapshot.agent, seq = snapshot.seq, host = %snapshot.host, time_ms = snapshot.time_ms,
+                "a snapshot came that is older than samples are kept: it and its like are set aside, and counted in \
+                 snapshots_too_old; keep samples for longer, or look at the host's clock"
+            );
+        }
+        while !self.agents.is_lost(pending.snapshot.agent) {
+            if self.set_aside(&pending, TOO_OLD).await {
+                self.stats.too_old();
+                return;
+            }
+        }
+        self.hand_over(pending);
+    }
+
+    /// Keeps a snapshot where a person can see it, and lets its agent go on; `false`: it is another collector's.
+    async fn set_aside(&self, pending: &Incoming, reason: &str) -> bool {
+        let snapshot = &pending.snapshot;
+        if let Some(frozen) = freeze_set_aside(snapshot, reason) {
             // Its table takes any bytes: when even this is refused, somebody is working on the tables, and waiting
             // is all that loses nothing.
             loop {

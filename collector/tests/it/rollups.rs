@@ -17,6 +17,28 @@ async fn computed(engine: &Engine, table: &str) -> u64 {
 }
 
 #[tokio::test]
+async fn what_is_older_than_samples_are_kept_is_set_aside_and_counted() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    let days = |days: i64| now_ms() - days * 86_400_000;
+    let frames: Vec<_> = [days(40), days(8), days(6)]
+        .into_iter()
+        .map(|time_ms| agent.freeze(&snapshot("h", time_ms, vec![sample(1, "a", 3, 5)])))
+        .collect();
+    push(&collector, &frames).await.unwrap();
+    assert_eq!(engine.number("SELECT count() FROM host_samples").await, 1);
+    let kept =
+        "SELECT arraySort(groupArray((seq, reason LIKE 'too old%', length(snapshot) > 0))) FROM set_aside";
+    assert!(engine.text(kept).await.contains("(2,1,1)"));
+    for name in ["too_old", "set_aside"] {
+        let name = format!("procscope_collector_snapshots_{name}_total");
+        assert_eq!(collector.metric(&name).await, 2, "{name}");
+    }
+    collector.stop().await;
+}
+
+#[tokio::test]
 async fn late_rows_come_into_their_minutes_and_hours() {
     let engine = Engine::start();
     let collector = Collector::start(&engine).await;
