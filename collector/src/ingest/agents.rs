@@ -137,7 +137,11 @@ impl Agents {
             durable: watch::Sender::new(0),
             lost: false,
         });
-        let durable = epoch.durable.subscribe();
+        let mut durable = epoch.durable.subscribe();
+        // Its agent may not have heard how far it is, and nothing may come that says so.
+        if *durable.borrow() > 0 {
+            durable.mark_changed();
+        }
         if let Some(former) = former {
             inner.forget_if_idle(AgentEpoch {
                 epoch: former.epoch,
@@ -321,6 +325,21 @@ mod tests {
             agents.stored(agent(1), stored);
             assert_eq!(*session.durable.borrow(), durable, "after {stored}");
         }
+    }
+
+    #[test]
+    fn who_comes_while_the_former_stream_is_open_hears_how_far_it_is() {
+        let agents = Arc::new(Agents::default());
+        let first = agents.open(agent(1), Role::Live).unwrap();
+        assert!(!first.durable.has_changed().unwrap(), "nothing is stored");
+        assert!(first.admit(1) && first.admit(2));
+        agents.stored(agent(1), 1);
+        agents.stored(agent(1), 2);
+        let second = agents.open(agent(1), Role::Live).unwrap();
+        // What it brings is there already, so nothing else would tell it.
+        second.already_stored(2);
+        assert!(second.durable.has_changed().unwrap());
+        assert_eq!(*second.durable.borrow(), 2);
     }
 
     #[test]
