@@ -38,8 +38,10 @@ const QUEUE_MAX: usize = 256;
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// URL and headers together; a server takes URLs of 1 MiB.
 const HEAD_BYTES_MAX: usize = 1 << 20;
-/// How long a connection may take to send a head, or rest between requests.
-const HEAD_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long a connection may take to send a head, or rest between requests: as long as a server keeps one alive.
+const HEAD_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long a form may rest between two parts.
+const FORM_WAIT_MAX: Duration = Duration::from_mins(1);
 /// A form with its parameters: data does not come this way.
 const FORM_BYTES_MAX: usize = 16 << 20;
 /// How long running queries may take to end when the engine is told to stop.
@@ -311,7 +313,7 @@ async fn collect(body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Exception>
     let mut collected = Vec::new();
     loop {
         let frame = timeout(
-            HEAD_WAIT_MAX,
+            FORM_WAIT_MAX,
             std::future::poll_fn(|context| body.as_mut().poll_frame(context)),
         );
         let broken = |error: &dyn std::fmt::Display| {

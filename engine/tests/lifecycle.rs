@@ -310,3 +310,19 @@ fn a_slow_head_does_not_stop_others() {
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("Ok.\n"), "{answer}");
 }
+
+#[test]
+fn a_connection_that_asks_nothing_is_closed() {
+    let engine = Engine::start();
+    for said in [&b"P"[..], b"GET /?query=SELECT%201 HTTP/1.1\r\n", b""] {
+        let mut stream = TcpStream::connect(&engine.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(said).unwrap();
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        // An answer that says why may come first.
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+    assert_eq!(engine.sql("SELECT 1"), "1\n");
+}

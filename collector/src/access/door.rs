@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -18,10 +18,11 @@ use tokio::{
     time::{Instant, Sleep},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Sparse,
+    activity::Activity,
     tls::{Certified, Shown, Speaks, Tls, certified},
 };
 use crate::self_stats::SelfStats;
@@ -37,9 +38,11 @@ pub struct Bounds {
     pub handshakes: usize,
     /// Of one address.
     pub handshakes_of_one: usize,
-    /// How long shaking hands may take, and then how long the first byte may.
+    /// How long shaking hands may take.
     pub handshake: Duration,
-    /// How long nothing at all may pass. HTTP/2 asks a silent peer after 20 s, so this is for HTTP/1.1.
+    /// How long it may take then until a first request is let in.
+    pub first: Duration,
+    /// How long no request may be open, or no byte may pass while one is.
     pub silence: Duration,
 }
 
@@ -54,6 +57,7 @@ impl Bounds {
             handshakes: (connections / 4).min(1_024),
             handshakes_of_one: (connections / 8).min(256),
             handshake: Duration::from_secs(5),
+            first: Duration::from_secs(10),
             silence: Duration::from_secs(75),
         }
     }
@@ -68,6 +72,20 @@ pub struct Peer {
     pub certificate: Option<Arc<Certified>>,
     /// What it proved that with, for as long as it is here.
     pub shown: Option<Shown>,
+    /// What passes on its connection.
+    pub activity: Arc<Activity>,
+}
+
+impl Peer {
+    /// One that has proved nothing.
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            certificate: None,
+            shown: None,
+            activity: Activity::new(Instant::now()),
+        }
+    }
 }
 
 /// Counts connections of one port, in all and by address.
@@ -98,6 +116,7 @@ impl Places {
     }
 
     fn take(self: &Arc<Self>, address: IpAddr, shaking: bool) -> Result<Place, &'static str> {
+        let address = site(address);
         let mut taken = self.lock();
         let (connections, handshakes) = taken.by_address.get(&address).copied().unwrap_or_default();
         if taken.connections >= self.bounds.connections || connections >= self.bounds.connections_of_one {
@@ -118,6 +137,17 @@ impl Places {
             address,
             shaking,
         })
+    }
+}
+
+/// What counts as one address: who has one of IPv6 mostly has 2^64 of them.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
     }
 }
 
@@ -209,17 +239,7 @@ impl Door {
         }
         match &self.tls {
             None => {
-                let io = Io::Plain(socket);
-                self.pass(
-                    io,
-                    Peer {
-                        address,
-                        certificate: None,
-                        shown: None,
-                    },
-                    place,
-                )
-                .await;
+                self.pass(Io::Plain(socket), Peer::new(address), place).await;
             }
             Some(tls) => {
                 tokio::spawn(Arc::clone(self).shake(Arc::clone(tls), socket, address, place));
@@ -239,16 +259,12 @@ impl Door {
                 let certificate = chain
                     .and_then(<[_]>::first)
                     .map(|first| Arc::new(certified(first)));
-                self.pass(
-                    Io::Tls(Box::new(stream)),
-                    Peer {
-                        address,
-                        certificate,
-                        shown,
-                    },
-                    place,
-                )
-                .await;
+                let peer = Peer {
+                    certificate,
+                    shown,
+                    ..Peer::new(address)
+                };
+                self.pass(Io::Tls(Box::new(stream)), peer, place).await;
             }
         }
     }
@@ -258,10 +274,10 @@ impl Door {
         let connection = Connection {
             io,
             peer,
-            heard: None,
-            first_within: bounds.handshake,
+            heard: Instant::now(),
+            first_within: bounds.first,
             silence: bounds.silence,
-            timer: Box::pin(tokio::time::sleep(bounds.handshake)),
+            timer: Box::pin(tokio::time::sleep(bounds.first)),
             stats: Arc::clone(&self.stats),
             _open: self.stats.connection(),
             _place: place,
@@ -292,8 +308,8 @@ enum Io {
 pub struct Connection {
     io: Io,
     peer: Peer,
-    /// When something last passed; `None`: nothing yet.
-    heard: Option<Instant>,
+    /// When something last passed.
+    heard: Instant,
     first_within: Duration,
     silence: Duration,
     timer: Pin<Box<Sleep>>,
@@ -309,25 +325,25 @@ impl Connection {
         &self.peer
     }
 
-    /// Whether a peer that says nothing has said nothing for too long.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether a connection that nobody uses has been here for too long.
+    fn poll_unused(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(cx));
-            let Some(heard) = self.heard else {
-                self.stats.connection_refused("silent");
-                info!(from = %self.peer.address, within_s = self.first_within.as_secs(), "a connection said nothing");
-                return Poll::Ready(());
-            };
-            let until = heard + self.silence;
-            if until <= Instant::now() {
-                return Poll::Ready(());
+            let activity = &self.peer.activity;
+            let until = activity.stays_until(self.heard, self.first_within, self.silence);
+            if until > Instant::now() {
+                self.timer.as_mut().reset(until);
+                continue;
             }
-            self.timer.as_mut().reset(until);
+            if !activity.is_used() {
+                self.stats.connection_refused("silent");
+                debug!(
+                    from = %self.peer.address, within_s = self.first_within.as_secs(),
+                    "nothing was asked on a connection that is let in"
+                );
+            }
+            return Poll::Ready(());
         }
-    }
-
-    fn heard(&mut self) {
-        self.heard = Some(Instant::now());
     }
 }
 
@@ -341,11 +357,11 @@ impl AsyncRead for Connection {
         };
         if read.is_ready() {
             if buf.filled().len() > before {
-                this.heard();
+                this.heard = Instant::now();
             }
             return read;
         }
-        ready!(this.poll_silence(cx));
+        ready!(this.poll_unused(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -357,10 +373,7 @@ impl AsyncWrite for Connection {
             Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
         })?;
-        // What is written before a first byte came (HTTP/2 settings) is no sign of life.
-        if this.heard.is_some() {
-            this.heard();
-        }
+        this.heard = Instant::now();
         Poll::Ready(Ok(written))
     }
 
@@ -418,11 +431,7 @@ impl axum::serve::Listener for Listener {
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer {
-            address: self.address,
-            certificate: None,
-            shown: None,
-        })
+        Ok(Peer::new(self.address))
     }
 }
 
@@ -467,6 +476,15 @@ mod tests {
         drop((first, third, fourth));
         let taken = places.lock();
         assert!(taken.connections == 0 && taken.handshakes == 0 && taken.by_address.is_empty());
+    }
+
+    #[test]
+    fn whoever_has_a_network_of_ipv6_has_one_address() {
+        let of = |text: &str| site(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 
     #[test]

@@ -176,31 +176,49 @@ fn needed(path: &str) -> Option<Scope> {
 
 /// Before every method of the gRPC port.
 pub async fn grpc(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let Some(needed) = needed(request.uri().path()) else {
-        return next.run(request).await;
-    };
     let peer = request.extensions().get::<Peer>().cloned();
+    let Some(needed) = needed(request.uri().path()) else {
+        return anybodys(peer.as_ref(), request, next).await;
+    };
     match guard.admit(needed, peer.as_ref(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let_in(peer.as_ref(), request, next).await
         }
         Err(Denied::Unknown(why)) => Status::unauthenticated(why).into_http(),
         Err(Denied::Forbidden(why)) => Status::permission_denied(why).into_http(),
     }
 }
 
+/// Answers what anybody may ask.
+async fn anybodys(peer: Option<&Peer>, request: Request, next: Next) -> Response {
+    if let Some(peer) = peer {
+        peer.activity.asked();
+    }
+    next.run(request).await
+}
+
+/// Answers one who was let in, whose connection stays meanwhile.
+async fn let_in(peer: Option<&Peer>, request: Request, next: Next) -> Response {
+    let turn = peer.map(|peer| peer.activity.begin());
+    let answer = next.run(request).await;
+    match turn {
+        Some(turn) => turn.over(answer),
+        None => answer,
+    }
+}
+
 /// Before every route of the HTTP port but those that say whether we live.
 pub async fn http(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/readyz") {
-        return next.run(request).await;
-    }
     let peer = request
         .extensions()
         .get::<ConnectInfo<Peer>>()
         .map(|info| info.0.clone());
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return anybodys(peer.as_ref(), request, next).await;
+    }
     match guard.admit(Scope::Query, peer.as_ref(), request.headers()).await {
-        Ok(_caller) => next.run(request).await,
+        Ok(_caller) => let_in(peer.as_ref(), request, next).await,
         Err(Denied::Unknown(why)) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
             (StatusCode::UNAUTHORIZED, ask, format!("{why}\n")).into_response()
@@ -252,9 +270,8 @@ mod tests {
 
     fn peer(certified: Option<Certified>) -> Peer {
         Peer {
-            address: ([127, 0, 0, 1], 1).into(),
             certificate: certified.map(Arc::new),
-            shown: None,
+            ..Peer::new(([127, 0, 0, 1], 1).into())
         }
     }
 

@@ -1,5 +1,6 @@
 //! Who may come in and how much: connections, certificates, tokens, limits.
 
+mod activity;
 pub mod certs;
 pub mod door;
 pub mod guard;

@@ -3,14 +3,17 @@
 use std::{
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use procscope_collector::access::certs;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tonic::Code;
 
 use crate::{
     authority::{Authority, ID, channel, channel_as, channel_at, curl, metric, send, start, year},
-    support::{Agent, Engine, Push, TOKEN, now_ms, sample, snapshot, wait_until},
+    support::{Agent, Collector, Engine, Push, TOKEN, now_ms, sample, snapshot, wait_until},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,6 +268,82 @@ async fn those_who_say_nothing_are_sent_away_and_hinder_nobody() {
     assert!(refused("too_many_handshakes") > 0 && refused("handshake_slow") > 0);
     drop(idle);
     collector.stop().await;
+}
+
+/// How long a connection lives on which this is said, and then something more every half second.
+async fn life<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, first: &[u8], more: &[u8]) -> Duration {
+    let began = Instant::now();
+    io.write_all(first).await.unwrap();
+    let mut answers = [0; 1_024];
+    while began.elapsed() < Duration::from_secs(25) {
+        match tokio::time::timeout(Duration::from_millis(500), io.read(&mut answers)).await {
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(_)) => {}
+            Err(_elapsed) if io.write_all(more).await.and(io.flush().await).is_err() => break,
+            Err(_elapsed) => {}
+        }
+    }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_not_let_in_is_sent_away_whatever_he_says_and_agents_stay() {
+    let (engine, authority) = (Engine::start(), Authority::new());
+    let plain = Collector::start(&engine).await;
+    let closed = start(&engine, &authority, None).await;
+    let mut push = Push::open(plain.channel().await, Some(TOKEN)).await.unwrap();
+    let mut agent = Agent::new(ID);
+    push.send(&[agent.freeze(&snapshot("node-1", now_ms(), vec![]))])
+        .await;
+    push.durable(1).await.unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(authority.path("ca.pem")).unwrap())
+        .unwrap();
+    let tls = |alpn: &[u8]| {
+        let mut config = rustls::ClientConfig::builder()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let name = ServerName::try_from("collector.example").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        async move |socket| connector.connect(name, socket).await.unwrap()
+    };
+    let open = async |address| tokio::net::TcpStream::connect(address).await.unwrap();
+    let settings: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0procscop";
+    let unknown: &[u8] =
+        b"POST /procscope.v1.IngestService/PushSnapshots HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    let lives = tokio::join!(
+        life(open(plain.grpc).await, b"P", b""),
+        life(open(plain.http).await, b"P", b""),
+        life(open(plain.grpc).await, settings, ping),
+        life(open(plain.http).await, b"GET /metrics HTTP/1.1\r\n", b"a: b\r\n"),
+        life(open(plain.grpc).await, unknown, unknown),
+        life(tls(b"h2")(open(closed.grpc).await).await, b"P", b""),
+        life(tls(b"http/1.1")(open(closed.http).await).await, b"P", b""),
+        life(
+            open(plain.http).await,
+            b"",
+            b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        ),
+    );
+    let (one, two, three, four, five, six, seven, healthy) = lives;
+    for (n, life) in [one, two, three, four, five, six, seven].into_iter().enumerate() {
+        let seconds = life.as_secs_f64();
+        assert!((9.0..20.0).contains(&seconds), "{n}: {seconds}");
+    }
+    assert!(healthy >= Duration::from_secs(25), "{healthy:?}");
+    let silent = "procscope_collector_connections_refused_total{reason=\"silent\"}";
+    assert_eq!(plain.metric(silent).await, 5);
+    assert_eq!(metric(&authority, &closed, silent), 2);
+    // Its stream is the one it opened before.
+    push.send(&[agent.freeze(&snapshot("node-1", now_ms(), vec![]))])
+        .await;
+    push.durable(2).await.unwrap();
+    drop(push);
+    plain.stop().await;
+    closed.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
