@@ -9,13 +9,16 @@ use procscope_agent::scrub::{Cmdline, command_line};
 const SECRET: &[u8] = b"xY7-canary-9Qz";
 
 /// Every way of giving a secret that the documentation promises to hide.
-const WAYS: [(&[u8], &[u8]); 6] = [
+const WAYS: [(&[u8], &[u8]); 9] = [
     (b"--password=", b""),
     (b"--api-key\0", b""),
     (b"PGPASSWORD=", b""),
     (b"https://user:", b"@example.org/x"),
     (b"--header=Authorization: Bearer ", b""),
     (b"--db-secret=", b""),
+    (b"--proxy-user=u:", b""),
+    (b"--password\n", b""),
+    (b"curl --bearer ", b" http://example.org"),
 ];
 
 fuzz_target!(|input: &[u8]| {

@@ -15,7 +15,7 @@ use procscope_tests_kernel::wait_until;
 const MARK: &str = "beside-the-secret";
 
 /// Each way in which programs are given secrets. `{}` is the secret.
-const WAYS: [&[&str]; 9] = [
+const WAYS: [&[&str]; 18] = [
     &["--password={}"],
     &["--api-key", "{}"],
     &["-u", "root:{}"],
@@ -25,6 +25,15 @@ const WAYS: [&[&str]; 9] = [
     &["--data", "{\"client_secret\": \"{}\"}"],
     &["https://example.org/?access_token={}"],
     &["-Dspring.datasource.password={}"],
+    &["curl -u bob:{} http://example.org"],
+    &["--proxy-user", "u:{}"],
+    &["--user=u:{}"],
+    &["-pw", "{}"],
+    &["--bearer", "{}"],
+    &["--key={}"],
+    &["PASSWD", "{}"],
+    &["set", "password", "{}"],
+    &["--password\n{}"],
 ];
 
 /// Programs that were given the secret in every way, and in their environment.
