@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use procscope_startup::{Failure, Result};
+use procscope_startup::{Failure, Result, check_state_folder};
 use rustix::fs::{FlockOperation, flock};
 
 const AGENT_ID_FILE: &str = "agent_id";
@@ -27,7 +27,7 @@ impl State {
     /// Makes the folder when it is not there, locks it, and reads or makes the identity.
     ///
     /// # Errors
-    /// Exit code 1 when another agent uses the folder, or when it cannot be written.
+    /// Exit code 1 when another agent uses the folder, when it cannot be written, or when others may write into it.
     pub fn open(folder: &Path) -> Result<Self> {
         let fail = |what: &str, error: &dyn std::fmt::Display| {
             Failure::failed(format_args!(
@@ -41,6 +41,7 @@ impl State {
             .mode(0o700)
             .create(folder)
             .map_err(|error| fail("make a folder", &error))?;
+        check_state_folder(folder)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -104,6 +105,23 @@ mod tests {
         let folder = dir.path().join("state");
         let first = State::open(&folder).unwrap().agent_id;
         assert_eq!(State::open(&folder).unwrap().agent_id, first);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_into_is_refused_before_anything_is_in_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+        let error = State::open(&open).unwrap_err();
+        assert!(
+            error.code() == 1 && error.to_string().contains("others may write"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+        // As in a volume that is everybody's: a folder of its own in it.
+        State::open(&open.join("agent")).unwrap();
     }
 
     #[test]

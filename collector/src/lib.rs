@@ -99,9 +99,13 @@ impl Access {
     /// Reads certificates and tokens.
     ///
     /// # Errors
-    /// Exit code 2 with what is wrong with them.
+    /// Exit code 2 with what is wrong with them, 1 when others may change the state folder.
     pub fn open(config: &Config) -> procscope_startup::Result<Self> {
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        // There is none until the first token is made.
+        if config.state_dir.symlink_metadata().is_ok() {
+            procscope_startup::check_state_folder(&config.state_dir)?;
+        }
         let tokens = Tokens::open(Some(&config.state_dir), config.ingest_token.as_ref())?;
         Ok(Self {
             tokens: Arc::new(tokens),

@@ -4,6 +4,7 @@
 mod config;
 mod duration;
 mod failure;
+mod folder;
 mod listen;
 mod log;
 mod secret;
@@ -14,6 +15,7 @@ pub mod wire;
 pub use config::{Common, read_config};
 pub use duration::{format_duration, parse_duration};
 pub use failure::{Failure, Result, finish};
+pub use folder::{check_state_folder, open_folder};
 pub use listen::{check_listen, is_loopback_host};
 pub use log::{LogFormat, init_logging};
 pub use secret::{read_private, read_public, read_secret};

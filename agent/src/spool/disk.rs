@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use procscope_startup::{Failure, Result};
+use procscope_startup::{Failure, Result, open_folder};
 
 /// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,18 +100,7 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refuse(&error)),
             _ => {}
         }
-        let handle = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-            .open(path)
-            .map_err(|error| refuse(&error))?;
-        let found = handle.metadata().map_err(|error| refuse(&error))?;
-        if found.uid() != rustix::process::geteuid().as_raw() {
-            return Err(refuse(&format_args!("user {} owns it", found.uid())));
-        }
-        if found.mode() & 0o022 != 0 {
-            return Err(refuse(&"others may write into it"));
-        }
+        let handle = open_folder(path).map_err(|why| refuse(&why))?;
         // Read-only folders, and folders of a user whose rights were taken away, are found out now.
         let probe = path.join("probe");
         let probed = OpenOptions::new()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use procscope_startup::{Failure, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -183,6 +183,8 @@ fn change(folder: &Path, change: impl FnOnce(&mut Vec<Token>) -> Result<()>) -> 
     let open = |name: &str| {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
+        // It is given away below: no link that somebody has put there.
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         options.open(folder.join(name))
     };
     let lock = open("tokens.lock").map_err(io)?;
