@@ -8,7 +8,7 @@ use procscope_proto::v1::PushSnapshotsRequest;
 use prost::Message as _;
 
 /// When the snapshot is said to have come.
-const RECEIVED_AT_MS: i64 = 1_750_000_000_000;
+const RECEIVED_AT_MS: i64 = 4_000_000_000_000;
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(request) = PushSnapshotsRequest::decode(input) {

@@ -6,7 +6,7 @@
 mod process;
 mod weight;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use procscope_proto::v1;
@@ -17,7 +17,8 @@ use uuid::Uuid;
 pub use weight::weigh;
 
 use crate::model::{
-    AgentCost, AgentEpoch, HostAudit, HostInfo, ProgramCost, Snapshot, Source, TIME_MS_MAX, hex,
+    AgentCost, AgentEpoch, HostAudit, HostInfo, ProcessSample, ProgramCost, Snapshot, Source, TIME_MS_MAX,
+    hex,
 };
 
 /// 2000-01-01: no host measured anything before, so a time before it is a clock that was never set.
@@ -44,6 +45,12 @@ const PPM_MAX: u64 = 1_000_000_000;
 
 /// Rows of one kind in a snapshot: more than the greatest `pid_max` a kernel is likely to run full of.
 const ROWS_MAX: usize = 250_000;
+
+/// Losses of a reason, and events lost in an interval: a million million. Years of them have a sum.
+const LOST_MAX: u64 = 1 << 40;
+
+/// How far ahead of ours the clock of a host may be: a time zone taken for another, and some.
+const AHEAD_MS_MAX: i64 = 24 * 3_600_000;
 
 /// Reasons of losses in a snapshot.
 const LOSSES_MAX: usize = 256;
@@ -129,20 +136,22 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
             format!("is {interval_ns}, not within 1 ns and 1 h"),
         ));
     }
+    let samples = each("samples", snapshot.samples, |row| {
+        process::sample(row, interval_ns)
+    })?;
+    each_once(&samples)?;
     Ok(Snapshot {
         agent,
         seq,
         host: host.into(),
         boot_id: uuid("boot_id", &snapshot.boot_id)?,
-        time_ms: time("time", snapshot.time)?,
+        time_ms: time("time", snapshot.time, received_at_ms)?,
         interval_ns,
         source,
-        samples: each("samples", snapshot.samples, |row| {
-            process::sample(row, interval_ns)
-        })?,
-        exits: each("exits", snapshot.exits, process::exit)?,
+        samples,
+        exits: each("exits", snapshot.exits, |row| process::exit(row, received_at_ms))?,
         processes: each("processes", snapshot.processes, process::info)?,
-        audit: snapshot.audit.map(audit),
+        audit: snapshot.audit.map(|told| audit(told, interval_ns)).transpose()?,
         host_info: snapshot.host_info.map(host_info).transpose()?,
         losses: losses(snapshot.losses)?,
         agent_cost: snapshot
@@ -180,22 +189,51 @@ fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Che
         .collect()
 }
 
-fn audit(audit: v1::HostAudit) -> HostAudit {
-    HostAudit {
-        cpus: audit.cpus,
-        wall_ns: audit.wall_ns,
-        process_ns: audit.process_ns,
-        kthread_ns: audit.kthread_ns,
-        idle_ns: audit.idle_ns,
-        iowait_ns: audit.iowait_ns,
-        irq_ns: audit.irq_ns,
-        softirq_ns: audit.softirq_ns,
-        steal_ns: audit.steal_ns,
+/// A process has one row in an interval for each program that it ran.
+fn each_once(samples: &[ProcessSample]) -> Checked<()> {
+    let mut seen = HashSet::with_capacity(samples.len());
+    for (index, sample) in samples.iter().enumerate() {
+        let identity = &sample.identity;
+        if !seen.insert((identity.process_id, identity.exec_generation)) {
+            return Err(Refusal::new(
+                format!("samples[{index}].process_id"),
+                "has a row in this snapshot already, with the same exec_generation",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn audit(audit: v1::HostAudit, interval_ns: u64) -> Checked<HostAudit> {
+    let told = |field, ns| cpu_time(field, ns, interval_ns);
+    let always = |field, ns| told(field, Some(ns)).map(|_within| ns);
+    let lost = |field, count| at_most(field, Some(count), LOST_MAX, LOST).map(|_within| count);
+    always("audit.residual_ns", audit.residual_ns.unsigned_abs())?;
+    Ok(HostAudit {
+        cpus: cpus("audit.cpus", audit.cpus)?,
+        wall_ns: always("audit.wall_ns", audit.wall_ns)?,
+        process_ns: always("audit.process_ns", audit.process_ns)?,
+        kthread_ns: always("audit.kthread_ns", audit.kthread_ns)?,
+        idle_ns: always("audit.idle_ns", audit.idle_ns)?,
+        iowait_ns: told("audit.iowait_ns", audit.iowait_ns)?,
+        irq_ns: told("audit.irq_ns", audit.irq_ns)?,
+        softirq_ns: told("audit.softirq_ns", audit.softirq_ns)?,
+        steal_ns: told("audit.steal_ns", audit.steal_ns)?,
         interrupts_in_tasks: audit.interrupts_in_tasks,
         residual_ns: audit.residual_ns,
-        lost_events: audit.lost_events,
-        torn_reads: audit.torn_reads,
-    }
+        lost_events: lost("audit.lost_events", audit.lost_events)?,
+        torn_reads: lost("audit.torn_reads", audit.torn_reads)?,
+    })
+}
+
+fn cpus(field: &str, cpus: u32) -> Checked<u32> {
+    at_most(
+        field,
+        Some(u64::from(cpus)),
+        CPUS_MAX,
+        "is more than a kernel can have",
+    )
+    .map(|_within| cpus)
 }
 
 fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
@@ -203,7 +241,7 @@ fn host_info(info: v1::HostInfo) -> Checked<HostInfo> {
         agent_version: word("host_info.agent_version", info.agent_version)?,
         kernel_release: word("host_info.kernel_release", info.kernel_release)?,
         architecture: word("host_info.architecture", info.architecture)?,
-        cpus: info.cpus,
+        cpus: cpus("host_info.cpus", info.cpus)?,
         memory_total_bytes: info.memory_total_bytes,
         memory_available_bytes: info.memory_available_bytes,
         processes: info.processes,
@@ -246,6 +284,8 @@ fn agent_cost(cost: v1::AgentCost, interval_ns: u64) -> Checked<AgentCost> {
     })
 }
 
+const LOST: &str = "is more than a host can lose in an interval";
+
 /// Losses by reason; a reason that is named twice is added up.
 fn losses(losses: Vec<v1::Loss>) -> Checked<Vec<(String, u64)>> {
     if losses.len() > LOSSES_MAX {
@@ -256,6 +296,7 @@ fn losses(losses: Vec<v1::Loss>) -> Checked<Vec<(String, u64)>> {
     }
     let mut sums = BTreeMap::<String, u64>::new();
     for loss in losses.into_iter().filter(|loss| loss.count > 0) {
+        at_most("losses.count", Some(loss.count), LOST_MAX, LOST)?;
         let sum = sums.entry(word("losses.reason", loss.reason)?).or_default();
         *sum = sum.saturating_add(loss.count);
     }
@@ -301,18 +342,23 @@ fn memory(field: &str, bytes: Option<u64>) -> Checked<Option<u64>> {
     )
 }
 
-fn time(field: &str, timestamp: Option<Timestamp>) -> Checked<i64> {
+fn time(field: &str, timestamp: Option<Timestamp>, received_at_ms: i64) -> Checked<i64> {
     let ms = timestamp
         .and_then(milliseconds)
         .ok_or_else(|| Refusal::new(field, "is absent or no valid timestamp"))?;
-    if (TIME_MS_MIN..TIME_MS_MAX).contains(&ms) {
-        Ok(ms)
-    } else {
-        Err(Refusal::new(
+    if !(TIME_MS_MIN..TIME_MS_MAX).contains(&ms) {
+        return Err(Refusal::new(
             field,
             "lies outside of the years 2000 to 2105: set the clock of the host",
-        ))
+        ));
     }
+    if ms.saturating_sub(received_at_ms) > AHEAD_MS_MAX {
+        return Err(Refusal::new(
+            field,
+            "lies more than 24 h ahead of the collector's clock: set the clock of the host",
+        ));
+    }
+    Ok(ms)
 }
 
 /// A time that is only shown: what is absent or impossible becomes 1970.

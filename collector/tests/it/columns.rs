@@ -369,6 +369,7 @@ async fn what_an_older_agent_does_not_say_is_null() {
     let old = v1::Snapshot {
         exits: vec![v1::ProcessExit {
             process_id: vec![3; 16],
+            pid: 3,
             end_time: Some(timestamp(time_ms - 1)),
             ..v1::ProcessExit::default()
         }],

@@ -203,6 +203,7 @@ async fn a_replayed_snapshot_is_stored_once_on_a_new_stream_and_after_a_restart(
             );
             snapshot.exits = vec![v1::ProcessExit {
                 process_id: vec![second as u8 + 1; 16],
+                pid: 1,
                 end_time: Some(timestamp(time_ms)),
                 ..v1::ProcessExit::default()
             }];

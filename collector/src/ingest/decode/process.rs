@@ -9,7 +9,7 @@ use crate::model::{ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample, Sou
 const WAIT_COUNTS_MAX: usize = 64;
 
 /// The kernel's own limit of threads (`PID_MAX_LIMIT`).
-const THREADS_MAX: u64 = 4 << 20;
+const THREADS_MAX: u32 = 4 << 20;
 
 /// The letters of /proc/PID/stat.
 const STATES: &str = "RSDTtZXIP";
@@ -23,7 +23,7 @@ macro_rules! process_identity {
         ProcessIdentity {
             process_id: uuid("process_id", &$row.process_id)?,
             exec_generation: $row.exec_generation,
-            pid: $row.pid,
+            pid: pid($row.pid)?,
             parent_pid: $row.parent_pid,
             start_boottime_ns: $row.start_boottime_ns,
             start_time_ms: display_time($row.start_time),
@@ -37,6 +37,16 @@ macro_rules! process_identity {
 pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<ProcessSample> {
     let cpu = |field, ns| cpu_time(field, ns, interval_ns);
     cpu("cpu_time_ns_delta", Some(row.cpu_time_ns_delta))?;
+    // A total of 0 is none: the wire does not tell it from one that was never set.
+    if row.cpu_time_ns > 0 {
+        let why = "is more than the process used in all its life (cpu_time_ns)";
+        at_most(
+            "cpu_time_ns_delta",
+            Some(row.cpu_time_ns_delta),
+            row.cpu_time_ns,
+            why,
+        )?;
+    }
     let (user, system) = (row.user_time_ns_delta, row.system_time_ns_delta);
     let ended = row.ended_threads_cpu_time_ns_delta;
     Ok(ProcessSample {
@@ -49,11 +59,11 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
         rss_bytes: memory("rss_bytes", row.rss_bytes)?,
         peak_rss_bytes: memory("peak_rss_bytes", row.peak_rss_bytes)?,
         lifetime_peak_rss_bytes: memory("lifetime_peak_rss_bytes", row.lifetime_peak_rss_bytes)?,
-        threads: row.threads,
+        threads: threads(row.threads)?,
         runqueue_ns_delta: at_most(
             "runqueue_ns_delta",
             row.runqueue_ns_delta,
-            interval_ns.saturating_mul(THREADS_MAX),
+            interval_ns.saturating_mul(THREADS_MAX.into()),
             "is more than all threads a kernel can have wait in the interval",
         )?,
         voluntary_switches_delta: in_interval("voluntary_switches_delta", row.voluntary_switches_delta)?,
@@ -94,10 +104,10 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
     })
 }
 
-pub(super) fn exit(row: v1::ProcessExit) -> Checked<ProcessExit> {
+pub(super) fn exit(row: v1::ProcessExit, received_at_ms: i64) -> Checked<ProcessExit> {
     Ok(ProcessExit {
         identity: process_identity!(row),
-        end_time_ms: time("end_time", row.end_time)?,
+        end_time_ms: time("end_time", row.end_time, received_at_ms)?,
         exe: text("exe", row.exe)?,
         lifetime_ns: row.lifetime_ns,
         cpu_time_ns: row.cpu_time_ns,
@@ -133,6 +143,19 @@ pub(super) fn info(row: v1::ProcessInfo) -> Checked<ProcessInfo> {
         cgroup: text("cgroup", row.cgroup)?,
         kernel_thread: row.kernel_thread,
     })
+}
+
+/// The idle task alone is number 0, and it is no process.
+fn pid(pid: u32) -> Checked<u32> {
+    if pid == 0 {
+        return Err(Refusal::new("pid", "is 0, which no process has"));
+    }
+    Ok(pid)
+}
+
+fn threads(threads: u32) -> Checked<u32> {
+    let why = "is more than all threads a kernel can have";
+    at_most("threads", Some(threads), THREADS_MAX, why).map(|_within| threads)
 }
 
 /// How a row was measured; `None`: as its snapshot was.

@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// When everything arrives: soon after it was measured.
+const NOW_MS: i64 = 1_795_323_601_000;
+
 fn request(change: impl FnOnce(&mut v1::Snapshot)) -> v1::PushSnapshotsRequest {
     let mut snapshot = v1::Snapshot {
         host: "db1".to_owned(),
@@ -16,6 +19,7 @@ fn request(change: impl FnOnce(&mut v1::Snapshot)) -> v1::PushSnapshotsRequest {
         source: v1::Source::Ebpf.into(),
         samples: vec![v1::ProcessSample {
             process_id: vec![2; 16],
+            pid: 7,
             name: "nginx".to_owned(),
             ..Default::default()
         }],
@@ -37,17 +41,17 @@ fn framed(snapshot: Vec<u8>) -> v1::PushSnapshotsRequest {
 }
 
 fn check_refused(change: impl FnOnce(&mut v1::Snapshot), field: &str) {
-    let refusal = snapshot(request(change), 0).unwrap_err();
+    let refusal = snapshot(request(change), NOW_MS).unwrap_err();
     assert_eq!(refusal.field, field, "{refusal}");
 }
 
 #[test]
 fn a_good_snapshot_passes_with_milliseconds() {
-    let snapshot = snapshot(request(|_| ()), 5).unwrap();
+    let snapshot = snapshot(request(|_| ()), NOW_MS).unwrap();
     assert_eq!(snapshot.time_ms, 1_795_323_600_123);
     assert_eq!(
         (&*snapshot.host, snapshot.samples.len(), snapshot.received_at_ms),
-        ("db1", 1, 5)
+        ("db1", 1, NOW_MS)
     );
 }
 
@@ -102,6 +106,83 @@ fn figures_that_no_machine_has_are_refused() {
         |s| s.samples[0].rss_bytes = Some(u64::MAX),
         "samples[0].rss_bytes",
     );
+}
+
+#[test]
+fn numbers_threads_and_totals_are_those_of_a_process() {
+    check_refused(|s| s.samples[0].pid = 0, "samples[0].pid");
+    check_refused(|s| s.samples[0].threads = (4 << 20) + 1, "samples[0].threads");
+    let used = |total, delta| {
+        move |s: &mut v1::Snapshot| {
+            (s.samples[0].cpu_time_ns, s.samples[0].cpu_time_ns_delta) = (total, delta);
+        }
+    };
+    check_refused(used(5, 6), "samples[0].cpu_time_ns_delta");
+    for (total, delta) in [(6, 6), (0, 6)] {
+        snapshot(request(used(total, delta)), NOW_MS).unwrap();
+    }
+    // A process may call itself nothing.
+    snapshot(request(|s| s.samples[0].name.clear()), NOW_MS).unwrap();
+}
+
+#[test]
+fn a_process_has_one_row_for_each_program_it_ran() {
+    let twice = |generation: u32| {
+        move |s: &mut v1::Snapshot| {
+            let mut again = s.samples[0].clone();
+            again.exec_generation = generation;
+            s.samples.push(again);
+        }
+    };
+    check_refused(twice(0), "samples[1].process_id");
+    assert_eq!(snapshot(request(twice(1)), NOW_MS).unwrap().samples.len(), 2);
+}
+
+#[test]
+fn a_clock_may_be_ahead_by_a_day() {
+    let ahead = |hours: i64| {
+        move |s: &mut v1::Snapshot| {
+            s.time = Some(Timestamp {
+                seconds: NOW_MS / 1_000 + hours * 3_600,
+                nanos: 0,
+            });
+        }
+    };
+    let refusal = snapshot(request(ahead(25)), NOW_MS).unwrap_err();
+    assert!(
+        refusal.field == "time" && refusal.reason.contains("clock"),
+        "{refusal}"
+    );
+    snapshot(request(ahead(24)), NOW_MS).unwrap();
+    snapshot(request(ahead(-24 * 365)), NOW_MS).unwrap();
+}
+
+#[test]
+fn no_sum_of_an_audit_or_of_losses_runs_over() {
+    type Change = fn(&mut v1::HostAudit);
+    let too_much: [(Change, &str); 9] = [
+        (|a| a.cpus = u32::MAX, "cpus"),
+        (|a| a.wall_ns = u64::MAX, "wall_ns"),
+        (|a| a.process_ns = u64::MAX, "process_ns"),
+        (|a| a.idle_ns = u64::MAX, "idle_ns"),
+        (|a| a.steal_ns = Some(u64::MAX), "steal_ns"),
+        (|a| a.residual_ns = i64::MIN, "residual_ns"),
+        (|a| a.residual_ns = i64::MAX, "residual_ns"),
+        (|a| a.lost_events = u64::MAX, "lost_events"),
+        (|a| a.torn_reads = u64::MAX, "torn_reads"),
+    ];
+    for (change, field) in too_much {
+        let mut audit = v1::HostAudit::default();
+        change(&mut audit);
+        check_refused(|s| s.audit = Some(audit), &format!("audit.{field}"));
+    }
+    let lost = |s: &mut v1::Snapshot| {
+        s.losses = vec![v1::Loss {
+            reason: "ring_full".to_owned(),
+            count: u64::MAX,
+        }];
+    };
+    check_refused(lost, "losses.count");
 }
 
 #[test]
@@ -168,6 +249,7 @@ fn what_a_process_did_is_bounded_field_by_field() {
         |s| {
             s.exits = vec![v1::ProcessExit {
                 process_id: vec![2; 16],
+                pid: 7,
                 end_time: s.time,
                 source: -1,
                 ..Default::default()
@@ -200,7 +282,7 @@ fn what_is_at_its_bound_passes() {
             ..Default::default()
         });
     };
-    let snapshot = snapshot(request(most), 0).unwrap();
+    let snapshot = snapshot(request(most), NOW_MS).unwrap();
     assert_eq!(snapshot.sources(), ["ebpf", "proc"]);
     assert_eq!(snapshot.agent_cost.unwrap().programs.len(), 64);
     assert_eq!(
@@ -243,6 +325,7 @@ fn texts_are_bounded() {
         |s| {
             s.processes = vec![v1::ProcessInfo {
                 process_id: vec![2; 16],
+                pid: 7,
                 cmdline: "x".repeat(16_385),
                 ..Default::default()
             }];
@@ -255,7 +338,7 @@ fn texts_are_bounded() {
 fn what_could_steer_a_terminal_is_escaped_again() {
     let snapshot = snapshot(
         request(|s| s.samples[0].name = "a\x1b[31m\nü\u{202e}\\x1b".to_owned()),
-        0,
+        NOW_MS,
     )
     .unwrap();
     assert_eq!(
@@ -268,7 +351,7 @@ fn what_could_steer_a_terminal_is_escaped_again() {
 fn a_damaged_snapshot_is_told_by_its_checksum() {
     let mut damaged = request(|_| ());
     damaged.snapshot[3] ^= 1;
-    assert_eq!(snapshot(damaged, 0).unwrap_err().field, "snapshot_crc32c");
+    assert_eq!(snapshot(damaged, NOW_MS).unwrap_err().field, "snapshot_crc32c");
 }
 
 #[test]
@@ -283,7 +366,7 @@ fn losses_of_one_reason_are_added_up() {
         ];
     };
     assert_eq!(
-        snapshot(request(twice), 0).unwrap().losses,
+        snapshot(request(twice), NOW_MS).unwrap().losses,
         [("ring_full".to_owned(), 4)]
     );
 }
@@ -292,7 +375,7 @@ proptest! {
     #[test]
     fn no_bytes_whatever_break_the_door(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         // Either outcome is right: that it comes back at all is the property.
-        drop(snapshot(framed(bytes), 0));
+        drop(snapshot(framed(bytes), NOW_MS));
     }
 
     #[test]
@@ -300,7 +383,7 @@ proptest! {
         let mut bytes = request(|_| ()).snapshot;
         let at = at % bytes.len();
         bytes[at] = byte;
-        if let Ok(snapshot) = snapshot(framed(bytes), 0) {
+        if let Ok(snapshot) = snapshot(framed(bytes), NOW_MS) {
             prop_assert!(!snapshot.host.is_empty() && snapshot.host.len() <= NAME_BYTES_MAX);
             prop_assert!(!snapshot.host.contains(char::is_control));
             prop_assert!((1..=INTERVAL_NS_MAX).contains(&snapshot.interval_ns));

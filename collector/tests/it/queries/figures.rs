@@ -56,6 +56,7 @@ async fn host(collector: &Collector, start_ms: i64) {
             let time_ms = start_ms + i64::try_from(second).unwrap() * 1_000;
             let exit = v1::ProcessExit {
                 process_id: vec![1; 16],
+                pid: 1,
                 name: "a".to_owned(),
                 end_time: Some(timestamp(time_ms - 1)),
                 user_time_ns: Some(600),

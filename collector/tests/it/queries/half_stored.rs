@@ -82,6 +82,7 @@ async fn a_snapshot_counts_once_all_of_it_is_stored() {
         let time_ms = start_ms + second * 1_000;
         let exit = v1::ProcessExit {
             process_id: vec![30 + second as u8; 16],
+            pid: 30,
             name: "nginx".to_owned(),
             start_time: Some(timestamp(time_ms - 600)),
             end_time: Some(timestamp(time_ms - 100)),

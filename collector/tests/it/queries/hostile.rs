@@ -25,6 +25,7 @@ async fn text_that_looks_like_sql_stays_text() {
         let mut agent = Agent::new(id);
         let exits = vec![v1::ProcessExit {
             process_id: vec![id; 16],
+            pid: u32::from(id),
             name: name.to_owned(),
             exe: name.to_owned(),
             end_time: Some(timestamp(start_ms)),

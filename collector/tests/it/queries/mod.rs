@@ -46,6 +46,7 @@ pub(super) async fn fleet(collector: &Collector, start_ms: i64) {
         }
         let infos = vec![v1::ProcessInfo {
             process_id: vec![1; 16],
+            pid: 1,
             exe: "/usr/sbin/nginx".to_owned(),
             cmdline: "nginx -g daemon off;".to_owned(),
             name: "nginx".to_owned(),
