@@ -12,7 +12,8 @@ use crate::{
     exception::{Code, Exception},
     folder::Folder,
     kept,
-    policy::Policy,
+    policy::{Policy, refused_setting},
+    settings::reaches_outside,
 };
 
 /// Sent with every connection: what differs from the defaults of the embedded engine and of its kind of server.
@@ -252,6 +253,9 @@ pub fn apply_settings(connection: &mut Connection, settings: &[(String, String)]
                 Code::UNKNOWN_SETTING,
                 format_args!("Unknown setting '{name}'"),
             ));
+        }
+        if reaches_outside(name) {
+            return Err(refused_setting(name));
         }
         clauses.push(format!("{name} = {}", literal(value)));
     }

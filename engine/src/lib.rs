@@ -19,6 +19,7 @@ pub mod running;
 pub mod sandbox;
 pub mod server;
 pub mod sessions;
+pub mod settings;
 pub mod statement;
 pub mod stats;
 pub mod tables;

@@ -4,6 +4,7 @@
 use crate::{
     exception::{Code, Exception},
     lexer::{Kind, Lexer, Token},
+    settings::reaching,
     tables::table_by_path,
 };
 
@@ -155,6 +156,9 @@ impl Policy {
                 "the dictionary source `{name}` reaches outside this engine"
             )));
         }
+        if let Some(name) = reaching(text, &tokens) {
+            return Err(refused_setting(&name));
+        }
         if let Some(path) = table_by_path(text, &tokens) {
             return Err(refused(format_args!("`{path}` is a path and no table")));
         }
@@ -166,10 +170,8 @@ impl Policy {
             let [name, open] = pair else { return None };
             let called = matches!(name.kind, Kind::Word | Kind::QuotedName) && open.is_symbol(b'(');
             let name = called.then(|| lower(name, text))?;
-            self.refused_functions
-                .binary_search(&name)
-                .is_ok()
-                .then_some(name)
+            // With an escape in it, it may be any.
+            (name.contains('\\') || self.refused_functions.binary_search(&name).is_ok()).then_some(name)
         })
     }
 }
@@ -179,6 +181,11 @@ fn refused(why: impl std::fmt::Display) -> Exception {
         Code::ACCESS_DENIED,
         format_args!("Refused by procscope-engine: {why}"),
     )
+}
+
+/// What is said of a setting that names a file or an address, in a statement or in the URL.
+pub(crate) fn refused_setting(name: &str) -> Exception {
+    refused(format_args!("the setting `{name}` reaches outside this engine"))
 }
 
 fn lower(token: &Token, text: &[u8]) -> String {
@@ -333,6 +340,8 @@ mod tests {
             "SELECT * FROM file('/etc/passwd')",
             "SELECT * FROM /* x */ FILE ('/etc/passwd')",
             "SELECT * FROM `url`('http://x')",
+            "SELECT * FROM `u\\x72l`('http://x')",
+            "SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'",
             "CREATE TABLE t (a Int8) ENGINE = URL('http://x')",
             "CREATE TABLE t (a Int8) ENGINE=File(CSV)",
             "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id'))",

@@ -141,6 +141,51 @@ fn the_reader_reads_and_changes_nothing() {
 }
 
 #[test]
+fn no_setting_shows_a_file_to_anybody() {
+    let engine = Engine::start();
+    let file = "/proc/self/maps";
+    let ask = |user: &str, parameters: &str, statement: &str| {
+        curl(
+            &format!("{}/?{parameters}", engine.url()),
+            &["-u", user, "--data-binary", statement],
+            b"",
+        )
+    };
+    for user in [
+        format!("viewer:{READER_PASSWORD}"),
+        format!("procscope:{PASSWORD}"),
+    ] {
+        for (setting, format) in [
+            ("format_template_resultset", "Template"),
+            ("format_template_row", "Template"),
+            ("format_schema", "Protobuf"),
+            ("output_format_schema", "Protobuf"),
+        ] {
+            for answer in [
+                ask(
+                    &user,
+                    "",
+                    &format!("SELECT 1 FORMAT {format} SETTINGS {setting} = '{file}'"),
+                ),
+                ask(
+                    &user,
+                    &format!("{setting}={file}"),
+                    &format!("SELECT 1 FORMAT {format}"),
+                ),
+            ] {
+                let said = answer.text();
+                assert!(
+                    said.contains("Code: 497.") && said.contains(setting),
+                    "{user} {said}"
+                );
+            }
+        }
+    }
+    let inline = "SELECT 1 FORMAT Template SETTINGS format_template_row_format = '<${0:CSV}>'";
+    assert_eq!(ask(&format!("procscope:{PASSWORD}"), "", inline).text(), "<1>\n");
+}
+
+#[test]
 fn an_insert_is_split_from_its_data_wherever_it_stands() {
     let engine = Engine::start();
     engine.sql("CREATE TABLE t (a UInt32, s String) ENGINE = MergeTree ORDER BY a");
