@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use procscope_startup::wire::Way;
+use procscope_startup::wire::{Way, hint_of_tls};
 use tonic::{Code, Status, transport::Endpoint};
 use tonic_types::StatusExt as _;
 use tracing::{info, warn};
@@ -159,7 +159,7 @@ async fn live(way: &Way, outbox: &Outbox) {
             warn!(
                 collector = %way.uri(),
                 code = ?status.code(),
-                reason = %describe(&status),
+                reason = %describe(way, &status),
                 lasted_s = lasted.as_secs(),
                 snapshots_waiting = outbox.waiting(),
                 retry_in_ms = wait.as_millis(),
@@ -179,12 +179,12 @@ fn is_refusal(code: Code) -> bool {
     )
 }
 
-fn describe(status: &Status) -> String {
+fn describe(way: &Way, status: &Status) -> String {
     let hint = match status.code() {
         Code::Unauthenticated => {
             "; compare the --token-file of this agent with the collector's --ingest-token-file and `tokens list`"
         }
-        _ => "",
+        _ => hint_of_tls(&way.uri().to_string(), status),
     };
     format!("{}{hint}", status.message())
 }

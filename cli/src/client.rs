@@ -8,7 +8,7 @@ use procscope_proto::v1::{
     ListProcessExitsResponse, ListTopProcessesRequest, ListTopProcessesResponse, TimeRange,
     WatchTopProcessesRequest, WatchTopProcessesResponse, query_service_client::QueryServiceClient,
 };
-use procscope_startup::{Failure, Result};
+use procscope_startup::{Failure, Result, wire::hint_of_tls};
 use tonic::{
     Code, Request, Response, Status, Streaming,
     codec::CompressionEncoding,
@@ -175,7 +175,8 @@ pub(crate) fn explain(server: &str, status: &Status) -> Failure {
             status.source().map_or(said, deepest)
         )),
         code => Failure::failed(format_args!(
-            "the collector at {server} failed: {said} ({code:?}); see its log"
+            "the collector at {server} failed: {said} ({code:?}); see its log{}",
+            hint_of_tls(server, status)
         )),
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use tonic::{
+    Code, Status,
     metadata::{Ascii, MetadataValue},
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri},
 };
@@ -126,6 +127,19 @@ impl Way {
     }
 }
 
+/// What to try where a conversation in the clear broke off without a word of the collector, if that is what happened:
+/// a port that speaks TLS ends it so. Empty otherwise.
+#[must_use]
+pub fn hint_of_tls(uri: &str, status: &Status) -> &'static str {
+    // What the collector said itself has no cause on this side.
+    let broke_off = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    if broke_off && uri.starts_with("http://") {
+        "; if that port speaks TLS, write https://"
+    } else {
+        ""
+    }
+}
+
 fn read(uri: &Uri, files: &Files, tune: fn(Endpoint) -> Endpoint) -> Result<Call> {
     let token = files.token.as_deref().map(bearer).transpose()?;
     let mut endpoint = tune(Endpoint::from(uri.clone()));
@@ -231,6 +245,17 @@ mod tests {
         };
         let half = Way::new("--server", "https://localhost:1", files, false, |e| e).unwrap_err();
         assert!(half.to_string().contains("--tls-key"), "{half}");
+    }
+
+    #[test]
+    fn a_conversation_that_broke_off_in_the_clear_may_have_met_tls() {
+        let cut = || Status::from_error(Box::new(std::io::Error::other("cut")));
+        assert!(hint_of_tls("http://h:1/", &cut()).contains("https://"));
+        assert_eq!(hint_of_tls("https://h:1/", &cut()), "");
+        assert_eq!(
+            hint_of_tls("http://h:1/", &Status::unknown("said by the collector")),
+            ""
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What the client says when it cannot answer: one line that names what was tried, why it failed and what to do.
 
-use std::net::TcpListener;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+};
 
 use crate::{
     collector::{Collector, client},
@@ -33,6 +36,25 @@ fn a_collector_that_cannot_be_reached_is_named_with_the_reason_and_the_remedy() 
             assert!(line.contains(part), "{line}");
         }
     }
+}
+
+#[test]
+fn in_the_clear_to_a_port_that_speaks_tls_it_says_https() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut socket, _) = port.accept().unwrap();
+        // As a server of TLS answers what is none: an alert, and the end.
+        let mut heard = [0; 1_024];
+        assert!(socket.read(&mut heard).unwrap() > 0);
+        socket.write_all(b"\x15\x03\x03\0\x02\x02\x32").unwrap();
+    });
+    let output = client()
+        .args(["--server", &format!("http://{address}"), "hosts"])
+        .output()
+        .unwrap();
+    assert!(failure(&output, 1).contains("https://"));
+    answering.join().unwrap();
 }
 
 #[test]

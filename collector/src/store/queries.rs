@@ -1,5 +1,7 @@
 //! One function for each question in `queries/`. Values are bound, never put into the text.
 
+use std::time::Duration;
+
 use clickhouse::{RowOwned, RowRead, query::Query};
 
 use super::{
@@ -75,13 +77,17 @@ macro_rules! parts {
     };
 }
 
+/// How long an answer of the store may take to arrive: half as long again as it may compute.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
 type Answer<T> = Result<Vec<T>, StoreError>;
 
 async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
-    query
-        .fetch_all::<T>()
-        .await
-        .map_err(|error| StoreError::new(what, error))
+    // A store that stands still keeps no limit of its own.
+    match tokio::time::timeout(ANSWER_MAX, query.fetch_all::<T>()).await {
+        Ok(answered) => answered.map_err(|error| StoreError::new(what, error)),
+        Err(_elapsed) => Err(StoreError::new(what, clickhouse::error::Error::TimedOut)),
+    }
 }
 
 impl Store {

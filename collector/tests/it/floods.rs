@@ -67,7 +67,7 @@ fn frames(id: u8, count: i64, rows: u8) -> Vec<v1::PushSnapshotsRequest> {
         .collect()
 }
 
-fn signal(pid: u32, signal: &str) {
+pub(crate) fn signal(pid: u32, signal: &str) {
     let sent = std::process::Command::new("kill")
         .args([signal, &pid.to_string()])
         .status();

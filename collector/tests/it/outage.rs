@@ -5,7 +5,10 @@ use std::time::Duration;
 use procscope_proto::v1;
 use tonic::Code;
 
-use crate::support::{Agent, Collector, Engine, Push, TOKEN, now_ms, push, sample, snapshot, wait_until};
+use crate::{
+    floods::signal,
+    support::{Agent, Collector, Engine, Push, TOKEN, now_ms, push, sample, snapshot, wait_until},
+};
 
 #[tokio::test]
 async fn a_store_killed_and_restarted_midway_loses_and_doubles_nothing() {
@@ -109,6 +112,7 @@ async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
             large.processes = (1..=8)
                 .map(|id| v1::ProcessInfo {
                     process_id: vec![id; 16],
+                    pid: u32::from(id),
                     cmdline: "x".repeat(16_000),
                     ..v1::ProcessInfo::default()
                 })
@@ -151,4 +155,20 @@ async fn a_collector_that_does_not_fit_the_tables_says_so_and_ends() {
     let collector = Collector::start_without_store(engine.config()).await;
     let line = collector.ended().await;
     assert!(line.contains("host_samples.losses"), "{line}");
+}
+
+#[tokio::test]
+async fn who_asks_while_the_store_stands_still_hears_that_it_does_not_answer() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut query = collector.query().await;
+    signal(engine.pid(), "-STOP");
+    let answer = query.list_hosts(v1::ListHostsRequest::default()).await;
+    signal(engine.pid(), "-CONT");
+    let status = answer.unwrap_err();
+    assert!(
+        status.code() == Code::Unavailable && status.message().contains("store does not answer"),
+        "{status}"
+    );
+    collector.stop().await;
 }
