@@ -363,3 +363,18 @@ async fn it_ends_with_its_parent_when_asked_to() {
     parent.wait().unwrap();
     wait_until("the collector has ended", || async { !answers().await }).await;
 }
+
+#[test]
+fn a_state_folder_that_others_may_write_into_is_refused() {
+    let engine = Engine::start();
+    let open = engine.dir.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let output = run(command(&engine).arg("--state-dir").arg(&open));
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("others may write") && said.contains("--state-dir"),
+        "{said}"
+    );
+}
