@@ -182,7 +182,7 @@ fn no_setting_shows_a_file_to_anybody() {
         }
     }
     let inline = "SELECT 1 FORMAT Template SETTINGS format_template_row_format = '<${0:CSV}>'";
-    assert_eq!(ask(&format!("procscope:{PASSWORD}"), "", inline).text(), "<1>\n");
+    assert_eq!(ask(&format!("procscope:{PASSWORD}"), "", inline).text(), "<1>");
 }
 
 #[test]
