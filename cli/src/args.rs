@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use procscope_proto::v1::{GroupBy, Metric};
 
 use crate::when::When;
@@ -100,6 +101,16 @@ pub(crate) enum Command {
     Audit,
     /// Agents that do not exist, to try what a collector bears; their hosts load-0000, load-0001, … stay in its store
     Loadgen(Loadgen),
+    /// Completions for a shell, on standard output
+    Completions(Completions),
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Completions {
+    /// Which shell reads them
+    #[arg(value_enum)]
+    pub shell: Shell,
 }
 
 /// Arguments of `top`.
@@ -120,6 +131,9 @@ pub(crate) struct Top {
     /// The last so many complete intervals [default: 10; live: 1]
     #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub intervals: Option<u32>,
+    /// Colours of the live view
+    #[arg(long, value_enum, default_value_t = Colors::Auto)]
+    pub colors: Colors,
 }
 
 /// Arguments of `history`.
@@ -187,6 +201,22 @@ pub(crate) struct Loadgen {
     pub settle: Duration,
 }
 
+/// Colours of the live `top`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colors {
+    /// What the terminal can show, by `TERM`, `COLORTERM`, `COLORFGBG` and `NO_COLOR`
+    Auto,
+    /// None; what matters is bold or reversed
+    None,
+    /// The terminal's own 16
+    #[value(name = "16")]
+    Basic,
+    /// Of 256 those for a dark ground
+    Dark,
+    /// Of 256 those for a light ground
+    Light,
+}
+
 /// What one row of `top` stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum By {
@@ -196,6 +226,8 @@ pub(crate) enum By {
     Command,
     /// One container
     Container,
+    /// One pod of Kubernetes
+    Pod,
     /// One user
     User,
     /// One host
@@ -231,6 +263,7 @@ impl By {
             Self::Process => GroupBy::Process,
             Self::Command => GroupBy::Command,
             Self::Container => GroupBy::Container,
+            Self::Pod => GroupBy::Pod,
             Self::User => GroupBy::User,
             Self::Host => GroupBy::Host,
         }
@@ -242,6 +275,7 @@ impl By {
             Self::Process => "process",
             Self::Command => "command",
             Self::Container => "container",
+            Self::Pod => "pod",
             Self::User => "user",
             Self::Host => "host",
         }

@@ -54,6 +54,7 @@ fn page(response: &GetAuditResponse, width: usize) -> Page {
         heading,
         table: None,
         notes,
+        ..Page::default()
     }
 }
 

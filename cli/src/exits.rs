@@ -111,6 +111,7 @@ fn page(exits: &Exits, response: &ListProcessExitsResponse, hosts: &[Host], widt
         ),
         table: Some(table(&response.exits, hosts.len() > 1, &Users::of_this_machine())),
         notes: vec![note],
+        ..Page::default()
     }
 }
 

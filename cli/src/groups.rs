@@ -102,6 +102,7 @@ fn page(groups: &Groups, response: &ListGroupsResponse, hosts: &[Host], width: u
         heading,
         table: Some(table),
         notes,
+        ..Page::default()
     }
 }
 

@@ -9,6 +9,7 @@ use procscope_startup::{Failure, Result, format_duration};
 
 use crate::{
     args::History,
+    chart,
     client::Client,
     config::Settings,
     data::Answer,
@@ -22,6 +23,8 @@ use crate::{
 
 /// Columns of the bar that shows CPU at a glance.
 const BAR_WIDTH: u32 = 24;
+/// Lines of the chart below the table.
+const CHART_HEIGHT: u16 = 24;
 /// A message that names hosts names this many.
 const HOSTS_NAMED_MAX: usize = 8;
 
@@ -152,9 +155,15 @@ fn page(subject: &str, host: &str, response: &GetProcessHistoryResponse, width: 
     } else if known.all(|point| point.avg_num_procs == Some(0.0)) {
         notes.push("no such process ran in the time that was seen".to_owned());
     }
+    let chart = if notes.is_empty() {
+        chart::lines(response, width, CHART_HEIGHT)
+    } else {
+        Vec::new()
+    };
     Page {
         heading,
         table: Some(table(response)),
+        chart,
         notes,
     }
 }
@@ -202,16 +211,6 @@ fn table(response: &GetProcessHistoryResponse) -> Table {
 }
 
 fn cells(time: String, point: &HistoryPoint, step_ms: u64, most: f64) -> Vec<String> {
-    let step = Duration::from_millis(step_ms).as_secs_f64();
-    // The share of the step that was observed is what CPU% was divided by.
-    let observed = match (point.cpu_seconds, point.avg_cpu_percent) {
-        (Some(seconds), Some(percent)) if percent > 0.0 => seconds * 100.0 / percent,
-        _ => step,
-    };
-    let wait = point
-        .runqueue_seconds
-        .filter(|_| observed > 0.0)
-        .map(|waited| waited / observed * 100.0);
     let dash = || "-".to_owned();
     vec![
         time,
@@ -221,11 +220,22 @@ fn cells(time: String, point: &HistoryPoint, step_ms: u64, most: f64) -> Vec<Str
         point.peak_memory_mb.map_or_else(dash, units::mebibytes),
         point.avg_num_procs.map_or_else(dash, units::mean),
         point.threads.map_or_else(dash, |threads| threads.to_string()),
-        wait.map_or_else(dash, units::percent),
+        wait_percent(point, step_ms).map_or_else(dash, units::percent),
         point
             .avg_cpu_percent
             .map_or_else(String::new, |percent| bar(percent, most)),
     ]
+}
+
+/// Time ready to run without a CPU / observed time of the step x 100.
+pub(crate) fn wait_percent(point: &HistoryPoint, step_ms: u64) -> Option<f64> {
+    // The share of the step that was observed is what CPU% was divided by.
+    let observed = match (point.cpu_seconds, point.avg_cpu_percent) {
+        (Some(seconds), Some(percent)) if percent > 0.0 => seconds * 100.0 / percent,
+        _ => Duration::from_millis(step_ms).as_secs_f64(),
+    };
+    let waited = point.runqueue_seconds?;
+    (observed > 0.0).then(|| waited / observed * 100.0)
 }
 
 /// A bar whose full length is the most of all points.

@@ -105,6 +105,7 @@ fn page(response: &ListHostsResponse, now: Timestamp, width: usize) -> Page {
         heading: heading::about(&parts, None, width),
         table: Some(table),
         notes,
+        ..Page::default()
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod args;
 mod audit;
+mod chart;
 mod client;
 mod clock;
+mod completions;
 mod config;
 mod data;
 mod exits;
@@ -43,6 +45,9 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let cli: Cli = arguments()?;
+    if let Command::Completions(wanted) = &cli.command {
+        return completions::print(wanted.shell);
+    }
     let settings = Settings::new(&cli.common, &cli.global, clock::now())?;
     let live = matches!(&cli.command, Command::Top(top) if top::is_live(top, &settings));
     if !live {
@@ -68,6 +73,8 @@ fn run() -> Result<()> {
             Command::Hosts => hosts::run(&settings).await,
             Command::Audit => audit::run(&settings).await,
             Command::Loadgen(load) => loadgen::run(load, &settings).await,
+            // Printed before, without a collector.
+            Command::Completions(_) => Ok(()),
         }
     })
 }

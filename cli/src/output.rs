@@ -17,7 +17,9 @@ pub(crate) struct Page {
     pub heading: Vec<String>,
     /// `None` when there are only lines.
     pub table: Option<Table>,
-    /// Lines below the table.
+    /// The same at a glance, below the table and on terminals only: elsewhere lines are read by programs.
+    pub chart: Vec<String>,
+    /// Lines below all of it.
     pub notes: Vec<String>,
 }
 
@@ -30,6 +32,7 @@ impl Page {
             lines.push(table.titles);
             lines.extend(table.rows);
         }
+        lines.extend(self.chart.iter().cloned());
         lines.extend(self.notes.iter().map(|note| crate::text::fit(note, width)));
         lines.into_iter().map(|line| line + "\n").collect()
     }
@@ -63,15 +66,33 @@ pub(crate) fn print(
         Format::Csv => sheet::write(&answer(), &mut out),
         Format::Table => {
             let width = width();
-            out.extend_from_slice(page(width).text(width).as_bytes());
+            let mut page = page(width);
+            if !io::stdout().is_terminal() {
+                page.chart.clear();
+            }
+            out.extend_from_slice(page.text(width).as_bytes());
             Ok(())
         }
     };
+    written(made.and_then(|()| write(&out)))
+}
+
+/// Writes bytes to standard output as they are.
+///
+/// # Errors
+/// As `print`.
+pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
+    written(write(bytes))
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match made
-        .and_then(|()| stdout.write_all(&out))
-        .and_then(|()| stdout.flush())
-    {
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+fn written(outcome: io::Result<()>) -> Result<()> {
+    match outcome {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::failed(format_args!(

@@ -85,6 +85,17 @@ pub(crate) struct Lines {
     pub titles: String,
     /// In the order of the rows.
     pub rows: Vec<String>,
+    /// Where each column that is shown stands.
+    pub places: Vec<Place>,
+}
+
+/// Where a column stands in each line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub title: &'static str,
+    /// First column of the terminal, and how many of them.
+    pub start: usize,
+    pub width: usize,
 }
 
 impl Table {
@@ -117,7 +128,19 @@ impl Table {
                 .iter()
                 .map(|row| self.line(row, &layout, width))
                 .collect(),
+            places: self.places(&layout),
         }
+    }
+
+    fn places(&self, layout: &[(usize, usize)]) -> Vec<Place> {
+        let mut start = 0;
+        let mut places = Vec::with_capacity(layout.len());
+        for &(index, width) in layout {
+            let title = self.columns[index].title;
+            places.push(Place { title, start, width });
+            start += width + GAP;
+        }
+        places
     }
 
     /// Index and width of each column that is shown.
@@ -174,7 +197,7 @@ impl Table {
         let mut line = String::new();
         for (position, &(index, wide)) in layout.iter().enumerate() {
             if position > 0 {
-                line.push_str("  ");
+                line.push_str(&" ".repeat(GAP));
             }
             let column = &self.columns[index];
             let cell = cells.get(index).map_or("", String::as_str);
@@ -260,6 +283,18 @@ mod tests {
             17,
             &[" PID  CPU%  NAME", "   1   0.1  syst…", "4711  99.9  数据…"],
         );
+    }
+
+    #[test]
+    fn places_say_where_each_column_stands() {
+        let lines = table().lines(30);
+        let cut: Vec<String> = lines
+            .places
+            .iter()
+            .map(|place| lines.titles.chars().skip(place.start).take(place.width).collect())
+            .collect();
+        assert_eq!(cut, [" PID", "USER", "CPU%", "NAME"]);
+        assert_eq!(lines.places[3].title, "NAME");
     }
 
     proptest! {

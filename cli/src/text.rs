@@ -80,6 +80,18 @@ pub(crate) fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// The text up to a column of the terminal, and from there; a wide character that lies across goes to the second part.
+pub(crate) fn split(text: &str, column: usize) -> (&str, &str) {
+    let mut before = 0;
+    for (start, c) in text.char_indices() {
+        before += c.width().unwrap_or(0);
+        if before > column {
+            return text.split_at(start);
+        }
+    }
+    (text, "")
+}
+
 /// The end of the text in at most `columns` columns; for paths, whose end says most.
 pub(crate) fn fit_end(text: &str, columns: usize) -> String {
     if width(text) <= columns {
@@ -147,6 +159,15 @@ mod tests {
         assert_eq!(fit("abc", 0), "");
         assert_eq!(fit_end("/数据库", 5), "…据库");
         assert_eq!(fit_end("/bin/true", 6), "…/true");
+    }
+
+    #[test]
+    fn a_text_is_split_by_columns_and_marks_stay_with_their_letter() {
+        assert_eq!(split("abc", 2), ("ab", "c"));
+        assert_eq!(split("数据库", 4), ("数据", "库"));
+        assert_eq!(split("数据库", 3), ("数", "据库"));
+        assert_eq!(split("e\u{301}a", 1), ("e\u{301}", "a"));
+        assert_eq!(split("abc", 9), ("abc", ""));
     }
 
     proptest! {

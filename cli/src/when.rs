@@ -63,7 +63,7 @@ pub(crate) fn range(
 }
 
 /// An instant for the wire.
-fn to_wire(instant: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn to_wire(instant: Timestamp) -> prost_types::Timestamp {
     let (mut seconds, mut nanos) = (instant.as_second(), instant.subsec_nanosecond());
     if nanos < 0 {
         // Before 1970: the wire counts nanoseconds forward only.

@@ -7,6 +7,7 @@ mod failure;
 mod folder;
 mod listen;
 mod log;
+mod pages;
 mod secret;
 mod usage;
 #[cfg(feature = "wire")]
@@ -20,11 +21,15 @@ pub use listen::{check_listen, is_loopback_host};
 pub use log::{LogFormat, init_logging};
 pub use secret::{read_private, read_public, read_secret};
 
-/// Reads the arguments of this process into its own type. Where they ask for help or the version, prints that and
-/// ends the process.
+/// Reads the arguments of this process into its own type. Where they ask for help, the version or manual pages,
+/// gives that and ends the process.
 ///
 /// # Errors
-/// Exit code 2: which argument, why it cannot be taken, and what to do.
+/// Exit code 2: which argument, why it cannot be taken, and what to do. Exit code 1: why pages cannot be written.
 pub fn arguments<T: clap::Parser>() -> Result<T> {
+    if let Some(folder) = pages::folder(std::env::args_os()) {
+        pages::write::<T>(&folder)?;
+        std::process::exit(0);
+    }
     usage::read_arguments().map_err(Failure::usage)
 }

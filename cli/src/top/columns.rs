@@ -15,6 +15,8 @@ pub(crate) const ENDED: char = '†';
 /// Names of commands have 15 characters at most, but marks, escapes and other groups may be longer.
 const NAME_WIDTH_MIN: usize = 16;
 const NAME_WIDTH_MAX: usize = 20;
+/// With the branches before it.
+const TREE_WIDTH_MAX: usize = 40;
 /// So much of a container's id is shown, as other tools do.
 const CONTAINER_CHARS: usize = 12;
 const HOST_WIDTH_MAX: usize = 20;
@@ -26,6 +28,8 @@ pub(crate) struct Shape {
     pub by: By,
     pub sort: Sort,
     pub several_hosts: bool,
+    /// Names have branches before them, which need room.
+    pub tree: bool,
     /// Observed seconds of one host, for rows that used no CPU.
     pub observed_seconds: f64,
 }
@@ -47,6 +51,7 @@ impl Shape {
             by,
             sort,
             several_hosts,
+            tree: false,
             observed_seconds: length * share,
         }
     }
@@ -94,10 +99,11 @@ impl Shape {
                 match self.by {
                     By::Process | By::Command => "NAME",
                     By::Container => "CONTAINER",
+                    By::Pod => "POD",
                     By::User => "USER",
                     By::Host => "HOST",
                 },
-                NAME_WIDTH_MAX,
+                if self.tree { TREE_WIDTH_MAX } else { NAME_WIDTH_MAX },
             )
             .at_least(NAME_WIDTH_MIN),
         );
@@ -107,7 +113,7 @@ impl Shape {
         columns
     }
 
-    fn cells(self, p: &TopProcess, users: &Users) -> Vec<String> {
+    fn cells(self, p: &TopProcess, branch: &str, users: &Users) -> Vec<String> {
         let mut cells = Vec::new();
         if self.by == By::Process {
             cells.push(or_dash(p.pid));
@@ -143,7 +149,7 @@ impl Shape {
         cells.push(p.peak_memory_mb.map_or_else(dash, units::mebibytes));
         cells.push(if ended(p) { dash() } else { p.threads.to_string() });
         cells.push(self.wait_percent(p).map_or_else(dash, units::percent));
-        cells.push(self.name(p, users));
+        cells.push(format!("{branch}{}", self.name(p, users)));
         if self.by == By::Process {
             cells.push(text::safe(&command(p)));
         }
@@ -167,7 +173,7 @@ impl Shape {
     }
 
     /// Time runnable without a CPU / observed time x 100; like CPU%, 100 is one thread that always waits.
-    fn wait_percent(self, p: &TopProcess) -> Option<f64> {
+    pub(crate) fn wait_percent(self, p: &TopProcess) -> Option<f64> {
         let waited = p.runqueue_seconds?;
         let observed = if p.avg_cpu_percent > 0.0 {
             p.cpu_seconds * 100.0 / p.avg_cpu_percent
@@ -206,9 +212,18 @@ pub(crate) fn table<'a>(
     rows: impl IntoIterator<Item = &'a TopProcess>,
     users: &Users,
 ) -> Table {
+    branched(shape, rows.into_iter().map(|row| (row, "")), users)
+}
+
+/// The rows as a table, each with what is drawn before its name.
+pub(crate) fn branched<'a>(
+    shape: Shape,
+    rows: impl IntoIterator<Item = (&'a TopProcess, &'a str)>,
+    users: &Users,
+) -> Table {
     let mut table = Table::new(shape.columns());
-    for row in rows {
-        table.push(shape.cells(row, users));
+    for (row, branch) in rows {
+        table.push(shape.cells(row, branch, users));
     }
     table
 }
@@ -243,6 +258,7 @@ mod tests {
             by,
             sort,
             several_hosts: false,
+            tree: false,
             observed_seconds: 10.0,
         }
     }

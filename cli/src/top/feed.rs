@@ -1,12 +1,17 @@
-//! Keeps a stream of answers open for the live top, whatever happens to the collector.
+//! Keeps answers coming for the live top, whatever happens to the collector.
 
 use std::time::Duration;
 
-use procscope_proto::v1::{GetAuditRequest, ListTopProcessesRequest};
+use procscope_proto::v1::{
+    GetAuditRequest, ListHostsRequest, ListTopProcessesRequest, ListTopProcessesResponse,
+};
 use procscope_startup::{Failure, Result};
 use tokio::sync::{mpsc, watch};
 
-use super::state::{Query, Seen, Update};
+use super::{
+    ask::{Past, Query},
+    state::{Seen, Update},
+};
 use crate::{
     client::{Client, explain},
     config::Settings,
@@ -55,12 +60,18 @@ pub(super) async fn run(
         {
             return;
         }
-        tokio::time::sleep(retry_in).await;
-        retry_in = (retry_in * 2).min(RETRY_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(retry_in) => retry_in = (retry_in * 2).min(RETRY_MAX),
+            // Another question may be one that is answered.
+            changed = queries.changed() => match changed {
+                Ok(()) => {}
+                Err(_nobody_asks) => return,
+            },
+        }
     }
 }
 
-/// Passes answers on until the stream ends or fails.
+/// Passes answers on until the stream ends or fails. A time that is over is asked for once.
 async fn follow(
     settings: &Settings,
     limit: u32,
@@ -74,16 +85,21 @@ async fn follow(
         None => client.insert(Client::connect(settings).await?),
     };
     let request = ListTopProcessesRequest {
-        hosts: settings.hosts.clone(),
-        metric: query.sort.wire().into(),
+        hosts: query.hosts.clone(),
+        metric: query.order.sort().wire().into(),
         limit,
         group_by: query.by.wire().into(),
-        range: None,
-        last_intervals: 1,
+        range: query.past.map(Past::wire),
+        last_intervals: query.intervals,
         name_contains: query.filter.clone(),
     };
+    if query.past.is_some() {
+        let top = client.top(request).await?;
+        pass_on(client, query, top, updates).await?;
+        *answered = true;
+        return std::future::pending().await;
+    }
     let mut stream = client.watch(request).await?;
-    let gone = |_nobody_listens| Failure::failed("the live view has ended");
     updates.send(Update::Connected).await.map_err(gone)?;
     while let Some(message) = stream
         .message()
@@ -91,21 +107,34 @@ async fn follow(
         .map_err(|status| explain(&settings.server, &status))?
     {
         let Some(top) = message.top else { continue };
-        let audit = GetAuditRequest {
-            hosts: settings.hosts.clone(),
-            range: top.range,
-        };
-        // Without it the list is still worth showing; the screen says that it is not known.
-        let audit = client.audit(audit).await.ok();
+        pass_on(client, query, top, updates).await?;
         *answered = true;
-        updates
-            .send(Update::Seen(Box::new(Seen {
-                query: query.clone(),
-                top,
-                audit,
-            })))
-            .await
-            .map_err(gone)?;
     }
     Ok(())
+}
+
+/// Adds what stands above the list. Without it the list is still worth showing; the screen says that it is not known.
+async fn pass_on(
+    client: &mut Client,
+    query: &Query,
+    top: ListTopProcessesResponse,
+    updates: &mpsc::Sender<Update>,
+) -> Result<()> {
+    let audit = GetAuditRequest {
+        hosts: query.hosts.clone(),
+        range: top.range,
+    };
+    let audit = client.audit(audit).await.ok();
+    let hosts = client.hosts(ListHostsRequest { range: top.range }).await.ok();
+    let seen = Seen {
+        query: query.clone(),
+        top,
+        audit,
+        hosts: hosts.map(|response| response.hosts),
+    };
+    updates.send(Update::Seen(Box::new(seen))).await.map_err(gone)
+}
+
+fn gone<T>(_nobody_listens: mpsc::error::SendError<T>) -> Failure {
+    Failure::failed("the live view has ended")
 }

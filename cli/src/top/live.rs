@@ -1,6 +1,6 @@
 //! The live top on the terminal: events in, screens out. The one file that owns the terminal.
 
-use std::{io, time::Duration};
+use std::{env, io, time::Duration};
 
 use crossterm::event::{Event, EventStream};
 use procscope_startup::{Failure, Result};
@@ -13,9 +13,12 @@ use tokio::{
 use tokio_stream::StreamExt as _;
 
 use super::{
-    LIMIT_MAX, feed,
-    state::{Action, Query, State},
-    view,
+    LIMIT_MAX,
+    ask::Query,
+    feed,
+    state::{Action, State, Update},
+    theme::{self, Theme},
+    trend, view,
 };
 use crate::{args::Top, config::Settings, users::Users};
 
@@ -27,24 +30,24 @@ const TICK: Duration = Duration::from_secs(1);
 /// Shows the live top until somebody ends it.
 pub(crate) async fn live(top: &Top, settings: &Settings) -> Result<()> {
     let limit = settings.limit_up_to(LIMIT_MAX, LIMIT_MAX)?;
-    let query = Query {
-        by: top.by,
-        sort: top.sort,
-        filter: top.filter.clone(),
-    };
+    let query = Query::new(top.by, top.sort, top.filter.clone(), settings.hosts.clone());
     let (ask, asked) = watch::channel(query.clone());
+    let (want, wanted) = watch::channel(None);
     let (tell, updates) = mpsc::channel(UPDATES_MAX);
     let stop = Stop::new().map_err(|error| terminal_failure(&error))?;
     // Also puts back the terminal when something panics.
     let terminal = ratatui::try_init().map_err(|error| terminal_failure(&error))?;
-    let feed = tokio::spawn(feed::run(settings.clone(), limit, asked, tell));
+    let feed = tokio::spawn(feed::run(settings.clone(), limit, asked, tell.clone()));
+    let trends = tokio::spawn(trend::run(settings.clone(), wanted, tell));
     let state = State::new(
         settings.server.clone(),
         query,
         usize::try_from(limit).unwrap_or(usize::MAX),
     );
-    let outcome = show(terminal, state, &ask, updates, stop).await;
+    let theme = theme_of(top);
+    let outcome = show(terminal, state, &theme, &ask, &want, updates, stop).await;
     feed.abort();
+    trends.abort();
     let restored = ratatui::try_restore();
     outcome.and(restored).map_err(|error| terminal_failure(&error))
 }
@@ -52,8 +55,10 @@ pub(crate) async fn live(top: &Top, settings: &Settings) -> Result<()> {
 async fn show(
     mut terminal: DefaultTerminal,
     mut state: State,
+    theme: &Theme,
     ask: &watch::Sender<Query>,
-    mut updates: mpsc::Receiver<super::state::Update>,
+    want: &watch::Sender<Option<trend::Wanted>>,
+    mut updates: mpsc::Receiver<Update>,
     mut stop: Stop,
 ) -> io::Result<()> {
     let users = Users::of_this_machine();
@@ -62,7 +67,7 @@ async fn show(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_tick = Instant::now();
     loop {
-        terminal.draw(|frame| view::draw(frame, &state, &users))?;
+        terminal.draw(|frame| view::draw(frame, &state, &users, theme))?;
         tokio::select! {
             () = stop.asked() => return Ok(()),
             event = events.next() => match event {
@@ -71,6 +76,9 @@ async fn show(
                     match state.key(key, view::page(&state, area)) {
                         Action::Quit => return Ok(()),
                         Action::Ask => drop(ask.send_replace(state.query.clone())),
+                        Action::Trend => {
+                            drop(want.send_replace(state.trend.as_ref().map(|trend| trend.wanted.clone())));
+                        }
                         Action::Nothing => {}
                     }
                 }
@@ -86,6 +94,19 @@ async fn show(
             }
         }
     }
+}
+
+fn theme_of(top: &Top) -> Theme {
+    let read = |name| env::var(name).ok();
+    let (no_color, term, colorterm) = (read("NO_COLOR"), read("TERM"), read("COLORTERM"));
+    let colorfgbg = read("COLORFGBG");
+    let terminal = theme::Terminal {
+        no_color: no_color.as_deref(),
+        term: term.as_deref(),
+        colorterm: colorterm.as_deref(),
+        colorfgbg: colorfgbg.as_deref(),
+    };
+    Theme::new(top.colors, terminal)
 }
 
 /// Everything that politely asks a program to end.

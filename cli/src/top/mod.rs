@@ -1,9 +1,13 @@
 //! `top`: what uses most, printed once or live.
 
+mod ask;
 mod columns;
 mod feed;
 mod live;
 mod state;
+mod theme;
+mod tree;
+mod trend;
 mod view;
 
 use std::io::{self, IsTerminal as _};
@@ -98,6 +102,7 @@ fn page(top: &Top, response: &ListTopProcessesResponse, hosts: &[Host], width: u
         heading: heading::lines(&about, range, &hosts, coverage, width),
         table: Some(columns::table(shape, rows, &Users::of_this_machine())),
         notes,
+        ..Page::default()
     }
 }
 

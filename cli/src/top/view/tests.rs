@@ -2,15 +2,21 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use procscope_proto::v1::{
-    Coverage, CoverageLoss, GetAuditResponse, ListTopProcessesResponse, TimeRange, TopProcess,
+    AuditRow, Coverage, CoverageLoss, GetAuditResponse, GetProcessHistoryResponse, HistoryPoint, Host,
+    ListTopProcessesResponse, TimeRange, TopProcess,
 };
+use std::time::Duration;
+
 use proptest::prelude::*;
-use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, style::Color};
 
 use super::*;
 use crate::{
     args::{By, Sort},
-    top::state::{Query, Update},
+    top::{
+        ask::Query,
+        state::{Seen, Update},
+    },
 };
 
 fn seen(names: &[&str]) -> Seen {
@@ -68,15 +74,12 @@ fn seen(names: &[&str]) -> Seen {
             rows: vec![audit],
             ..GetAuditResponse::default()
         }),
+        hosts: None,
     }
 }
 
 fn query() -> Query {
-    Query {
-        by: By::Process,
-        sort: Sort::Cpu,
-        filter: String::new(),
-    }
+    Query::new(By::Process, Sort::Cpu, String::new(), Vec::new())
 }
 
 fn state(names: &[&str]) -> State {
@@ -88,7 +91,7 @@ fn state(names: &[&str]) -> State {
 fn buffer(state: &State, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal
-        .draw(|frame| draw(frame, state, &Users::default()))
+        .draw(|frame| draw(frame, state, &Users::default(), &Theme::basic()))
         .unwrap();
     terminal.backend().buffer().clone()
 }
@@ -111,12 +114,25 @@ fn screen(state: &State, width: u16, height: u16) -> String {
     screen
 }
 
+fn host(name: &str) -> Host {
+    Host {
+        host: name.to_owned(),
+        memory_total_bytes: 8 << 30,
+        memory_available_bytes: Some(6 << 30),
+        processes: 212,
+        threads: 1_560,
+        ..Host::default()
+    }
+}
+
 #[test]
 fn the_screen_of_an_ordinary_second() {
-    let state = state(&["burn", "nginx", "sleep", "数据库"]);
+    let mut state = state(&["burn", "nginx", "sleep", "数据库"]);
+    state.seen.as_mut().unwrap().hosts = Some(vec![host("vm")]);
     let expected = "\
 procscope top · 2026-01-31 12:00:09 - 12:00:10 UTC (1.00 s) · host vm · coverage 100 % (ebpf)
 CPU [████████████████████▓▓▓▓▓               ] processes 50.0 %  kernel 12.5 %  idle 37.5 %  of 2 CPUs
+Mem [██████████                              ] 2.00 GiB used of 8.00 GiB  25.0 %  212 processes, 1,560 threads
 4 processes, 1 ended †, by CPU
   PID  USER     CPU%  CPU-TIME       RSS      PEAK  THR  WAIT%  NAME              COMMAND
   100  0       150.0     1m01s  12.3 MiB  14.0 MiB    4    3.1  burn              burn --all
@@ -124,9 +140,202 @@ CPU [████████████████████▓▓▓▓▓
   102  0         1.5     1m01s  12.3 MiB  14.0 MiB    -    3.1  †sleep            sleep --all
   103  0         0.1     1m01s  12.3 MiB  14.0 MiB    4    3.1  数据库            数据库 --all
 
-q quit  c/m/p/r sort  g group  / filter  e ended first  space pause  ? help
+
+
+
+
+
+
+? Help  q Quit  Enter History  / Filter  t Tree  F6 Sort  g Group  ←→ Time  +- Width  space Pause  H Host
 ";
-    assert_eq!(screen(&state, 110, 10), expected);
+    assert_eq!(screen(&state, 110, 17), expected);
+}
+
+#[test]
+fn a_small_screen_keeps_what_matters() {
+    let expected = "\
+2026-01-31 12:00:09 - 12:00:10 UTC (1.0…
+CPU [████▓   ] processes 50.0 %  kernel
+4 processes, 1 ended †, by CPU
+  PID   CPU%       RSS  NAME
+  100  150.0  12.3 MiB  burn
+  101   15.0  12.3 MiB  nginx
+  102    1.5  12.3 MiB  †sleep
+  103    0.1  12.3 MiB  数据库
+
+? Help  q Quit  Enter History  / Filter
+";
+    assert_eq!(
+        screen(&state(&["burn", "nginx", "sleep", "数据库"]), 40, 10),
+        expected
+    );
+}
+
+#[test]
+fn each_host_has_its_bars_and_the_rest_share_a_line() {
+    let mut state = state(&["burn", "nginx"]);
+    let seen = state.seen.as_mut().unwrap();
+    let row = seen.audit.as_ref().unwrap().rows[0].clone();
+    let names: Vec<String> = (1..=9).map(|number| format!("web-{number}")).collect();
+    seen.audit.as_mut().unwrap().rows = names
+        .iter()
+        .zip(1..)
+        .map(|(name, tenth): (_, u64)| AuditRow {
+            host: name.clone(),
+            process_ns: tenth * 100_000_000,
+            kthread_ns: 0,
+            ..row.clone()
+        })
+        .collect();
+    seen.hosts = Some(names.iter().map(|name| host(name)).collect());
+    let shown = screen(&state, 100, 30);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[0].contains("9 hosts"), "{shown}");
+    let busiest = lines
+        .iter()
+        .find(|line| line.starts_with("web-9   CPU ["))
+        .unwrap();
+    assert!(
+        busiest.contains("45.0 % of 2") && busiest.ends_with("2.00 GiB/8.00 GiB]"),
+        "{shown}"
+    );
+    assert_eq!(
+        lines[1..7].iter().filter(|line| line.starts_with("web-")).count(),
+        5,
+        "{shown}"
+    );
+    assert!(
+        lines[6].starts_with("4 more  CPU [") && lines[6].ends_with("8.00 GiB/32.0 GiB]"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn colours_tell_what_is_hot_and_what_is_chosen() {
+    let mut state = state(&["burn", "nginx", "sleep"]);
+    state.key(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE), 5);
+    let (buffer, theme) = (buffer(&state, 110, 10), Theme::basic());
+    let style = |x, y| buffer[(x, y)].style();
+    // Titles, then burn at 150 %, nginx which is chosen, and sleep which ended.
+    let at = |column: u16, row: u16| (style(column, row).fg, style(column, row).bg);
+    assert_eq!(at(16, 3), (theme.sorted_title.fg, theme.sorted_title.bg));
+    assert_eq!(at(0, 3), (theme.titles.fg, theme.titles.bg));
+    assert_eq!(at(16, 4).0, theme.hot.fg);
+    assert_eq!(at(64, 4).0, theme.name.fg);
+    assert_eq!(at(16, 5), (theme.selected.fg, theme.selected.bg));
+    assert_eq!(at(109, 5), (theme.selected.fg, theme.selected.bg));
+}
+
+#[test]
+fn without_colours_the_chosen_row_is_reversed_and_nothing_has_a_colour() {
+    let state = state(&["burn", "nginx"]);
+    let mut terminal = Terminal::new(TestBackend::new(110, 10)).unwrap();
+    terminal
+        .draw(|frame| draw(frame, &state, &Users::default(), &Theme::plain()))
+        .unwrap();
+    let buffer = terminal.backend().buffer();
+    assert!(buffer[(3, 4)].modifier.contains(Modifier::REVERSED));
+    let plain = |cell: &ratatui::buffer::Cell| (cell.fg, cell.bg) == (Color::Reset, Color::Reset);
+    assert!(buffer.content().iter().all(plain));
+}
+
+#[test]
+fn the_past_is_marked_and_says_how_long_ago_it_was() {
+    let mut state = state(&["burn"]);
+    state.key(KeyEvent::new(KeyCode::Left, KeyModifiers::NONE), 5);
+    assert!(screen(&state, 110, 10).contains("asking http://127.0.0.1:7400"));
+    let past = Seen {
+        query: state.query.clone(),
+        ..seen(&["burn"])
+    };
+    state.update(Update::Seen(Box::new(past)));
+    state.tick(Duration::from_secs(65));
+    let shown = screen(&state, 110, 10);
+    assert!(
+        shown.contains(" 1m05s AGO  1 process, by CPU") && shown.contains("n Now"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn lists_to_choose_from_lie_over_the_table() {
+    let mut state = state(&["burn"]);
+    state.key(KeyEvent::new(KeyCode::F(6), KeyModifiers::NONE), 5);
+    let shown = screen(&state, 110, 20);
+    assert!(
+        shown.starts_with(" sort by") && shown.contains(" • CPU") && shown.contains("page faults"),
+        "{shown}"
+    );
+    assert!(screen(&state, 12, 3).starts_with(" sort by"));
+}
+
+#[test]
+fn a_history_takes_the_whole_screen_and_says_what_it_waits_for() {
+    let mut with_id = seen(&["burn"]);
+    with_id.top.processes[0].process_id = Some("id".to_owned());
+    let mut state = State::new("http://h:1".to_owned(), query(), 100);
+    state.update(Update::Seen(Box::new(with_id)));
+    state.key(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE), 5);
+    let shown = screen(&state, 100, 30);
+    assert!(
+        shown.starts_with("burn, process 100 on vm\n/usr/bin/burn --all\nthe last 10m: asking http://h:1"),
+        "{shown}"
+    );
+    let wanted = state.trend.as_ref().unwrap().wanted.clone();
+    let points = (0..60).map(|second| HistoryPoint {
+        time: Some(prost_types::Timestamp {
+            seconds: second * 10,
+            nanos: 0,
+        }),
+        avg_cpu_percent: Some(50.0),
+        avg_memory_mb: Some(12.0),
+        ..HistoryPoint::default()
+    });
+    let answer = GetProcessHistoryResponse {
+        points: points.collect(),
+        step_ms: 10_000,
+        ..GetProcessHistoryResponse::default()
+    };
+    state.update(Update::Trend {
+        wanted: wanted.clone(),
+        answer: Box::new(Ok(answer)),
+    });
+    let shown = screen(&state, 100, 30);
+    for part in [
+        "in steps of 10s",
+        "CPU %, 100 is one CPU: 50.0 at the end",
+        "WAIT %, ready without a CPU: nothing",
+        "00:10:00",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    state.update(Update::Trend {
+        wanted,
+        answer: Box::new(Err("connection refused".to_owned())),
+    });
+    let shown = screen(&state, 100, 30);
+    assert!(
+        shown.contains("connection refused") && shown.contains("50.0 at the end"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_tree_has_branches() {
+    let mut with_parents = seen(&["parent", "child"]);
+    for (p, start) in with_parents.top.processes.iter_mut().zip(1..) {
+        p.start_boottime_ns = Some(start);
+    }
+    with_parents.top.processes[1].parent_pid = Some(100);
+    with_parents.top.processes[1].parent_start_boottime_ns = Some(1);
+    let mut state = State::new(String::new(), query(), 100);
+    state.update(Update::Seen(Box::new(with_parents)));
+    state.key(KeyEvent::new(KeyCode::Char('t'), KeyModifiers::NONE), 5);
+    let shown = screen(&state, 110, 10);
+    assert!(
+        shown.contains("3.1  └─ child          child --all") && shown.contains("by CPU, as a tree"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -203,7 +412,7 @@ fn rows_that_are_not_all_are_the_first() {
 fn help_and_filter_are_shown() {
     let mut state = state(&["burn", "nginx"]);
     state.key(KeyEvent::new(KeyCode::Char('?'), KeyModifiers::NONE), 5);
-    assert!(screen(&state, 110, 30).contains("sort by peak memory"));
+    assert!(screen(&state, 110, 36).contains("sort by CPU time over the whole life"));
     for key in ['x', '/', 'n', 'g'] {
         state.key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE), 5);
     }
