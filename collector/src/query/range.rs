@@ -100,40 +100,69 @@ impl Queries {
         Ok(self.store.newest_per_host(from_ms, to_ms, hosts).await?)
     }
 
-    /// The range that was asked for, or the last complete intervals (0: the default number of them).
+    /// The range that was asked for, or the last complete intervals (0: the default number of them): those of now, or
+    /// those up to an end that was asked for without a start.
     pub(super) async fn range_or_intervals(
         &self,
         asked: Option<AskedRange>,
-        intervals: u32,
+        asked_intervals: u32,
         hosts: &[String],
         now_ms: i64,
     ) -> Result<TimeRange, QueryError> {
-        let intervals = super::check_limit("last_intervals", intervals, INTERVALS, INTERVALS_MAX)?;
-        if asked.is_some() {
-            return self.range_until_newest(asked, HOUR_MS, hosts, now_ms).await;
+        let intervals = super::check_limit("last_intervals", asked_intervals, INTERVALS, INTERVALS_MAX)?;
+        match asked {
+            Some(AskedRange {
+                start_ms: None,
+                end_ms: Some(end_ms),
+            }) if asked_intervals > 0 => {
+                return self.intervals_up_to(end_ms.min(now_ms), intervals, hosts).await;
+            }
+            Some(_) => return self.range_until_newest(asked, HOUR_MS, hosts, now_ms).await,
+            None => {}
         }
         for lookback_ms in LOOKBACKS_MS {
             let newest = self.newest(lookback_ms, hosts, now_ms).await?;
             let Some(slowest) = slowest(&newest, now_ms) else {
                 continue;
             };
-            let reach_ms =
-                interval_ms(slowest.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
-            let from_ms = slowest.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
-            // One more than asked for: where the interval before ended is where the range starts.
-            let ends = self
-                .store
-                .interval_ends(&slowest.host, from_ms, slowest.newest_ms, intervals + 1)
-                .await?;
+            let ends = self.ends_of(slowest, intervals).await?;
             if let Some(range) = range_of(&ends, intervals) {
                 return Ok(range);
             }
         }
-        let seconds = i64::from(intervals) * 1_000;
-        Ok(TimeRange {
-            start_ms: now_ms - seconds,
-            end_ms: now_ms,
-        })
+        Ok(seconds_up_to(now_ms, intervals))
+    }
+
+    /// The intervals that were complete at an instant. Where all hosts were silent, it is the seconds before it, so
+    /// that their silence shows.
+    async fn intervals_up_to(
+        &self,
+        end_ms: i64,
+        intervals: u32,
+        hosts: &[String],
+    ) -> Result<TimeRange, QueryError> {
+        if end_ms <= i64::from(intervals) * 1_000 {
+            return Err(QueryError::invalid("range", "starts before 1970"));
+        }
+        let from_ms = end_ms - LOOKBACKS_MS[0];
+        let newest = self.store.newest_per_host(from_ms, end_ms, hosts).await?;
+        let alive = slowest(&newest, end_ms).filter(|row| row.newest_ms + silence_ms(row) >= end_ms);
+        let range = match alive {
+            Some(slowest) => range_of(&self.ends_of(slowest, intervals).await?, intervals),
+            None => None,
+        };
+        Ok(range.unwrap_or_else(|| seconds_up_to(end_ms, intervals)))
+    }
+
+    /// The ends of the last intervals of a host, newest first, and of one before: where it ended, the range starts.
+    async fn ends_of(&self, host: &NewestRow, intervals: u32) -> Result<Vec<IntervalRow>, QueryError> {
+        let reach_ms = interval_ms(host.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
+        let from_ms = host.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
+        let (name, to_ms) = (&host.host, host.newest_ms);
+        Ok(self
+            .store
+            .interval_ends(name, from_ms, to_ms, intervals + 1)
+            .await?)
     }
 
     /// The end of the newest interval that is complete for all hosts that are alive; `None`: there is none.
@@ -159,6 +188,14 @@ fn slowest(newest: &[NewestRow], now_ms: i64) -> Option<&NewestRow> {
 /// The silence that means that a host has stopped.
 fn silence_ms(row: &NewestRow) -> i64 {
     (MISSED_MAX * interval_ms(row.newest_interval_ns)).max(SILENCE_MS_MIN)
+}
+
+/// As many seconds as intervals, where no interval says more.
+fn seconds_up_to(end_ms: i64, intervals: u32) -> TimeRange {
+    TimeRange {
+        start_ms: end_ms - i64::from(intervals) * 1_000,
+        end_ms,
+    }
 }
 
 /// From the end of the interval before the first to the end of the last; `ends` are newest first. Where the interval

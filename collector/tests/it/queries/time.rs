@@ -129,6 +129,54 @@ async fn one_stall_makes_no_step_longer() {
 }
 
 #[tokio::test]
+async fn the_last_intervals_up_to_an_instant_are_those_that_were_complete_then() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let mut agent = Agent::new(1);
+    // On no second, as with any agent.
+    let start_ms = now_ms() - 600_000 + 337;
+    let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
+    let mut frozen = Vec::new();
+    for second in 0..20 {
+        let time_ms = start_ms + second * 1_000;
+        frozen.push(agent.freeze(&snapshot(
+            "h",
+            time_ms,
+            vec![sample(1, "a", 500 + second as u64 * 10, 1)],
+        )));
+    }
+    stream.send(&frozen).await;
+    stream.durable(20).await.unwrap();
+    let mut query = collector.query().await;
+    let mut ask = async |end_ms: i64, last_intervals| {
+        let request = v1::ListTopProcessesRequest {
+            range: Some(v1::TimeRange {
+                start: None,
+                ..range(0, end_ms).unwrap()
+            }),
+            last_intervals,
+            ..Default::default()
+        };
+        query.list_top_processes(request).await.unwrap().into_inner()
+    };
+    let asked_ms = start_ms + 10_400;
+    let answer = ask(asked_ms, 3).await;
+    assert_eq!(answer.range, range(start_ms + 7_000, start_ms + 10_000));
+    near(answer.coverage.unwrap().share, 1.0);
+    near(answer.processes[0].cpu_seconds, 0.58 + 0.59 + 0.6);
+    // Silence is not jumped over.
+    let answer = ask(start_ms + 120_000, 3).await;
+    assert_eq!(answer.range, range(start_ms + 117_000, start_ms + 120_000));
+    near(answer.coverage.unwrap().share, 0.0);
+    // Without a number it is an hour, as before.
+    assert_eq!(
+        ask(asked_ms, 0).await.range,
+        range(asked_ms - 3_600_000, asked_ms)
+    );
+    collector.stop().await;
+}
+
+#[tokio::test]
 async fn a_watch_answers_again_with_each_interval() {
     let engine = Engine::start();
     let collector = Collector::start(&engine).await;
