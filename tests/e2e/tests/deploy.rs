@@ -4,6 +4,7 @@
 //! Needs root, and what `cargo xtask setup --tests` installs:
 //! - Debian: buildah, curl, kubernetes-client (any `kubectl` with kustomize will do), podman, python3-venv, runc,
 //!   systemd (for `systemd-analyze`), util-linux (for `setpriv`)
+//! - npm, in the cache's `npm`: `@grafana/schema`, `typescript`
 //! - `PyPI`, in the cache's `venv`: kubernetes-validate (it brings `PyYAML`, which is used as well)
 //! - the engine's library, and the eBPF compiler, as for every build of the agent
 #![allow(

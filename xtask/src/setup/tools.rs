@@ -56,6 +56,9 @@ const PYTHON: &[&str] = &[
 const NPM: &[&str] = &[
     // lint: the style of proto/.
     "@bufbuild/buf@1.75.0",
+    // e2e: the types of dashboards, and what checks them.
+    "@grafana/schema@13.2.3",
+    "typescript@5.9.3",
 ];
 
 /// Programs of these npm packages.
