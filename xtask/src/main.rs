@@ -11,6 +11,8 @@ mod clock;
 #[allow(unreachable_pub, reason = "it is public where it comes from")]
 mod duration;
 mod lint;
+mod man;
+mod picture;
 mod place;
 mod run;
 mod runner;
@@ -67,6 +69,10 @@ enum Command {
     /// The same in the long form: burners of 10 s, storms and idling for a minute each; then an outage of ten minutes,
     /// and ten minutes of fuzzing for each reader
     Soak,
+    /// Write manual pages of all programs and completions for shells into a folder
+    Man(ManArgs),
+    /// Draw docs/top.svg: a real screen of the live top; needs tmux and perl
+    Picture,
     /// Everything that reads the code without running it
     Lint,
     /// The house rules that a compiler does not check; a part of `lint`
@@ -78,6 +84,13 @@ struct SetupArgs {
     /// Also what the test suites need
     #[arg(long)]
     tests: bool,
+}
+
+#[derive(Args)]
+struct ManArgs {
+    /// The folder, which is made when it is not there
+    #[arg(value_name = "DIR")]
+    folder: std::path::PathBuf,
 }
 
 #[derive(Args)]
@@ -105,6 +118,8 @@ fn main() -> ExitCode {
         Command::Soak => accuracy(&place, true)
             .and_then(|()| outage(&place))
             .and_then(|()| suites::fuzz::soak(&place)),
+        Command::Man(args) => man::write(&place, &args.folder),
+        Command::Picture => picture::draw(&place),
         Command::Lint => suites::lint(&place),
         Command::Tidy => lint::tidy(&place.root),
     });

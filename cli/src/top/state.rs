@@ -78,6 +78,17 @@ pub(super) enum Menu {
     Host,
 }
 
+/// How rows stand, beside what they are ordered by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Arranged {
+    /// The least stands first.
+    pub inverted: bool,
+    /// Processes hang below their parents.
+    pub tree: bool,
+    /// Processes that ended stand first.
+    pub ended_first: bool,
+}
+
 /// All of the live view.
 #[derive(Debug)]
 pub(super) struct State {
@@ -90,12 +101,7 @@ pub(super) struct State {
     pub limit: usize,
     pub link: Link,
     pub mode: Mode,
-    /// The least stands first.
-    pub inverted: bool,
-    /// Processes hang below their parents.
-    pub tree: bool,
-    /// Processes that ended stand first.
-    pub ended_first: bool,
+    pub arranged: Arranged,
     pub seen: Option<Seen>,
     /// The screen holds still.
     pub paused: bool,
@@ -125,9 +131,7 @@ impl State {
             limit,
             link: Link::Connecting,
             mode: Mode::Table,
-            inverted: false,
-            tree: false,
-            ended_first: false,
+            arranged: Arranged::default(),
             seen: None,
             paused: false,
             held_back: None,
@@ -225,14 +229,18 @@ impl State {
             .iter()
             .filter(|p| p.name.to_lowercase().contains(&filter))
             .collect();
-        let ended_first = |p: &TopProcess| self.ended_first && columns::ended(p);
+        let ended_first = |p: &TopProcess| self.arranged.ended_first && columns::ended(p);
         rows.sort_by(|a, b| {
             let order = compare(self.query.order, a, b);
             ended_first(b)
                 .cmp(&ended_first(a))
-                .then(if self.inverted { order.reverse() } else { order })
+                .then(if self.arranged.inverted {
+                    order.reverse()
+                } else {
+                    order
+                })
         });
-        if self.tree && seen.query.by == By::Process {
+        if self.arranged.tree && seen.query.by == By::Process {
             tree::arrange(rows)
         } else {
             rows.into_iter().map(Row::flat).collect()

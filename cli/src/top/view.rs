@@ -33,7 +33,7 @@ const BORDER: u16 = 2;
 /// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, users: &Users, theme: &Theme) {
     let area = frame.area();
-    let Some(foot_area) = area.rows().last() else {
+    let Some(foot_area) = area.rows().next_back() else {
         return;
     };
     let above = Rect {

@@ -70,17 +70,17 @@ impl State {
             KeyCode::Char('s') => return self.order(Order::By(Sort::Switches)),
             KeyCode::Char('<' | ',') => return self.order(self.query.order.beside(false)),
             KeyCode::Char('>' | '.') => return self.order(self.query.order.beside(true)),
-            KeyCode::Char('I') => self.inverted = !self.inverted,
+            KeyCode::Char('I') => self.arranged.inverted = !self.arranged.inverted,
             KeyCode::F(6) => self.open(Menu::Order),
             KeyCode::Char('H') => self.open(Menu::Host),
             KeyCode::Char('g') => return self.group(),
             KeyCode::Char('t') | KeyCode::F(5) => {
-                self.tree = !self.tree;
-                if self.tree && self.query.by != By::Process {
+                self.arranged.tree = !self.arranged.tree;
+                if self.arranged.tree && self.query.by != By::Process {
                     self.note = Some("the tree shows when one row is one process: g");
                 }
             }
-            KeyCode::Char('e') => self.ended_first = !self.ended_first,
+            KeyCode::Char('e') => self.arranged.ended_first = !self.arranged.ended_first,
             KeyCode::Char(' ' | 'z' | 'Z') => self.pause(!self.paused),
             KeyCode::Left => return self.look_back(steps),
             KeyCode::Right => return self.look_back(-steps),
@@ -124,7 +124,7 @@ impl State {
             KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => self.query.filter.clear(),
             KeyCode::Char(c) if self.query.filter.chars().count() < FILTER_CHARS_MAX => {
                 self.query.filter.push(c);
-                self.to_top();
+                self.start_over();
             }
             _ => {}
         }
@@ -221,7 +221,7 @@ impl State {
             (By::Host, _, _) => {
                 let host = row.name;
                 self.query.by = By::Process;
-                self.to_top();
+                self.start_over();
                 return self.on_hosts(vec![host]);
             }
             (By::Command, _, _) => {
@@ -254,7 +254,7 @@ impl State {
 
     fn on_hosts(&mut self, hosts: Vec<String>) -> Action {
         self.query.hosts = hosts;
-        self.to_top();
+        self.start_over();
         self.ask()
     }
 
@@ -266,14 +266,14 @@ impl State {
             By::User => By::Host,
             By::Pod | By::Host => By::Process,
         };
-        self.to_top();
+        self.start_over();
         self.ask()
     }
 
     fn order(&mut self, order: Order) -> Action {
         let asked = self.query.order.sort();
         self.query.order = order;
-        self.to_top();
+        self.start_over();
         if asked == order.sort() {
             Action::Nothing
         } else {
@@ -323,7 +323,7 @@ impl State {
         }
     }
 
-    fn to_top(&mut self) {
+    fn start_over(&mut self) {
         self.offset = 0;
         self.cursor = (None, 0);
     }
@@ -337,7 +337,7 @@ impl State {
             KeyCode::Down | KeyCode::Char('j') => (at.saturating_add(1).min(last), first),
             KeyCode::PageUp => (at.saturating_sub(page), first.saturating_sub(page)),
             KeyCode::PageDown => (at.saturating_add(page).min(last), first.saturating_add(page)),
-            KeyCode::Home => return self.to_top(),
+            KeyCode::Home => return self.start_over(),
             KeyCode::End => (last, last),
             _ => return,
         };

@@ -407,15 +407,15 @@ fn table_status(state: &State, seen: &Seen, width: usize, theme: &Theme) -> Line
         parts.push(format!("{ended} ended {}", columns::ENDED));
     }
     let order = state.query.order.word();
-    parts.push(if state.inverted {
+    parts.push(if state.arranged.inverted {
         format!("by {order}, least first")
     } else {
         format!("by {order}")
     });
-    if state.tree && seen.query.by == By::Process {
+    if state.arranged.tree && seen.query.by == By::Process {
         parts.push("as a tree".to_owned());
     }
-    if state.ended_first {
+    if state.arranged.ended_first {
         parts.push("ended first".to_owned());
     }
     if !state.query.filter.is_empty() {
