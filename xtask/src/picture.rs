@@ -59,7 +59,8 @@ pub(crate) fn draw(place: &Place) -> Result<()> {
 fn record(place: &Place, folder: &Path) -> Result<String> {
     let ports = free_ports()?;
     let log = File::create(folder.join("log")).context("create the log")?;
-    let mut stack = Command::new(env::current_exe().context("find this program's own file")?);
+    // Not this very file: building may have put a new one in its place.
+    let mut stack = Command::new(place.programs.join("xtask"));
     stack
         .args(["run", "--no-tui", "--data-dir"])
         .arg(folder.join("data"))

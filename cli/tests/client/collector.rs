@@ -169,6 +169,14 @@ fn process(name: &str, pid: u32, cpu: f64) -> TopProcess {
     }
 }
 
+/// A range without a start is of the last ten seconds up to its end.
+fn ten_seconds(range: TimeRange) -> TimeRange {
+    TimeRange {
+        start: range.start.or(range.end.map(|end| at(end.seconds - 10))),
+        ..range
+    }
+}
+
 fn top(request: &ListTopProcessesRequest) -> ListTopProcessesResponse {
     let processes = vec![
         process("nginx", 101, 80.0),
@@ -176,7 +184,7 @@ fn top(request: &ListTopProcessesRequest) -> ListTopProcessesResponse {
         process("sleep", 103, 0.01),
     ];
     ListTopProcessesResponse {
-        range: request.range.or(Some(range())),
+        range: request.range.map(ten_seconds).or(Some(range())),
         metric: request.metric,
         group_by: request.group_by,
         coverage: Some(coverage()),

@@ -446,3 +446,22 @@ fn a_reader_that_leaves_early_is_no_failure() {
 fn without_a_terminal_top_prints_once() {
     assert!(good(&Collector::start(), &["top"]).starts_with("top by CPU per process"));
 }
+
+#[test]
+fn completions_are_a_script_that_the_shell_takes() {
+    let output = client().args(["completions", "bash"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("procscope.bash");
+    std::fs::write(&script, &output.stdout).unwrap();
+    let words = "COMP_WORDS=(procscope history --st); COMP_CWORD=2; _procscope procscope --st history; \
+         echo \"${COMPREPLY[@]}\"";
+    let mut bash = std::process::Command::new("bash");
+    let asked = bash
+        .args(["-c", &format!("source {}; {words}", script.display())])
+        .output()
+        .unwrap();
+    assert_eq!(text(&asked.stdout).trim(), "--step", "{}", text(&asked.stderr));
+    let wrong = client().args(["completions", "nosuch"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}

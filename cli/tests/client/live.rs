@@ -94,6 +94,17 @@ impl Screen {
         }
     }
 
+    fn resize(&mut self, columns: u16, rows: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.keyboard, size).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::WINCH).unwrap();
+    }
+
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
@@ -197,6 +208,73 @@ fn it_shows_the_stream_and_q_ends_it() {
     screen.wait_for("1 command, by CPU, named \"ngi\"");
     screen.press("\x1b");
     screen.wait_for("3 commands");
+    screen.press("q");
+    screen.ends();
+}
+
+#[test]
+fn an_arrow_key_looks_back_and_another_leads_back_to_now() {
+    let collector = Collector::start();
+    let mut screen = Screen::open(&collector.url);
+    screen.wait_for("12:00:00 - 12:00:10 UTC");
+    screen.press("\x1b[D");
+    screen.wait_for("11:59:50 - 12:00:00 UTC");
+    screen.wait_for("AGO  3 processes");
+    screen.press("n");
+    screen.wait_for("12:00:00 - 12:00:10 UTC");
+    screen.wait_until("the present", |terminal| {
+        !terminal.lines().any(|line| line.contains("AGO"))
+    });
+    let asked = collector.asked.lock().unwrap().top.clone();
+    let past = asked.iter().find_map(|request| request.range).unwrap();
+    assert_eq!((past.start, past.end.unwrap().seconds), (None, 1_769_860_800));
+    assert_eq!(asked.last().unwrap().range, None);
+    screen.press("q");
+    screen.ends();
+}
+
+#[test]
+fn enter_shows_the_history_of_the_chosen_process() {
+    let collector = Collector::start();
+    let mut screen = Screen::open(&collector.url);
+    screen.wait_for("nginx --all");
+    screen.press("\r");
+    screen.wait_for("nginx, process 101 on web-1");
+    screen.wait_for("CPU %, 100 is one CPU: 50.0 at the end");
+    screen.press("+");
+    screen.wait_for("the last 1h");
+    let asked = collector.asked.lock().unwrap().history.clone();
+    assert_eq!(asked[0].process_id, "id-101");
+    let length = |request: &procscope_proto::v1::GetProcessHistoryRequest| {
+        let range = request.range.unwrap();
+        (range.end, range.start.unwrap().seconds)
+    };
+    let ((no_end, begin), (_, earlier)) = (length(&asked[0]), length(asked.last().unwrap()));
+    assert!(
+        no_end.is_none() && (begin - earlier - 3_000).abs() < 60,
+        "ten minutes, then an hour"
+    );
+    screen.press("\x1b");
+    screen.wait_for("3 processes");
+    screen.press("q");
+    screen.ends();
+}
+
+#[test]
+fn a_list_is_chosen_from_and_a_small_terminal_is_enough() {
+    let collector = Collector::start();
+    let mut screen = Screen::open(&collector.url);
+    screen.wait_for("nginx --all");
+    // F6, then the second of the list.
+    screen.press("\x1b[17~");
+    screen.wait_for("peak memory");
+    screen.press("j\r");
+    screen.wait_for("by memory");
+    screen.resize(40, 10);
+    screen.wait_until("the narrow foot", |terminal| {
+        let foot: Vec<String> = terminal.lines().filter(|line| line.contains("? Help")).collect();
+        !foot.is_empty() && foot.iter().all(|line| !line.contains("F6 Sort"))
+    });
     screen.press("q");
     screen.ends();
 }

@@ -20,6 +20,8 @@ mod grafana;
 mod image;
 #[path = "deploy/kubernetes.rs"]
 mod kubernetes;
+#[path = "deploy/pages.rs"]
+mod pages;
 #[path = "deploy/store.rs"]
 mod store;
 #[path = "deploy/systemd.rs"]
