@@ -7,7 +7,7 @@ use std::{
     env, fs,
     fs::File,
     net::{Ipv4Addr, TcpListener},
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -183,7 +183,7 @@ impl Terminal {
     }
 
     fn screen(&self) -> Result<String> {
-        output(self.tmux().args(["capture-pane", "-p", "-e"]))
+        output(self.tmux().args(["capture-pane", "-p", "-e", "-N"]))
     }
 
     fn first_line(&self) -> Result<String> {

@@ -1,6 +1,6 @@
 //! Processes under their parents. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use procscope_proto::v1::TopProcess;
 
@@ -41,69 +41,80 @@ fn parent(p: &TopProcess) -> Option<Identity<'_>> {
     Some((p.hosts.first(), p.boot_id.as_deref(), p.parent_pid?, start))
 }
 
-/// The same rows, each below its parent; siblings stay in their order. One whose parent is not among them stands by
-/// itself.
+/// The same rows, each below its parent. Families stand where the first of them stood, and so do siblings. One whose
+/// parent is not among them stands by itself.
 pub(super) fn arrange(processes: Vec<&TopProcess>) -> Vec<Row<'_>> {
-    let known: HashSet<Identity<'_>> = processes.iter().filter_map(|p| identity(p)).collect();
-    let mut children: HashMap<Identity<'_>, Vec<&TopProcess>> = HashMap::new();
+    let places: HashMap<Identity<'_>, usize> = processes
+        .iter()
+        .enumerate()
+        .filter_map(|(place, p)| Some((identity(p)?, place)))
+        .collect();
+    let parents: Vec<Option<usize>> = processes
+        .iter()
+        .map(|p| places.get(&parent(p)?).copied())
+        .collect();
+    let families = families(&parents);
+    let mut children = vec![Vec::new(); processes.len()];
     let mut roots = Vec::new();
-    for p in &processes {
-        match parent(p).filter(|parent| known.contains(parent)) {
-            Some(parent) => children.entry(parent).or_default().push(p),
-            None => roots.push(*p),
+    for place in families {
+        match parents[place] {
+            Some(parent) => children[parent].push(place),
+            None => roots.push(place),
         }
     }
     let mut rows = Vec::with_capacity(processes.len());
-    hang(roots, &mut children, &mut rows);
-    if !children.is_empty() {
-        // Parents that go round in a circle are nobody's; what they carry stands by itself.
-        let placed: HashSet<*const TopProcess> = rows
-            .iter()
-            .map(|row: &Row<'_>| std::ptr::from_ref(row.process))
-            .collect();
-        let rest = processes
-            .into_iter()
-            .filter(|p| !placed.contains(&std::ptr::from_ref(*p)));
-        rows.extend(rest.map(Row::flat));
-    }
+    let mut placed = vec![false; processes.len()];
+    let mut put = |place: usize, branch: String| {
+        placed[place] = true;
+        rows.push(Row {
+            process: processes[place],
+            branch,
+        });
+    };
+    hang(roots, &children, &mut put);
+    // Parents that go round in a circle are nobody's; what they carry stands by itself.
+    let lost = placed.iter().zip(&processes).filter(|(placed, _)| !**placed);
+    rows.extend(lost.map(|(_, p)| Row::flat(p)));
     rows
 }
 
-/// Puts rows and what hangs on them behind the others, taking each parent's children once.
-fn hang<'a>(
-    roots: Vec<&'a TopProcess>,
-    children: &mut HashMap<Identity<'a>, Vec<&'a TopProcess>>,
-    rows: &mut Vec<Row<'a>>,
-) {
-    // What still has to be placed: the process, what is drawn before it, and before what hangs on it.
-    let mut waiting: Vec<(&TopProcess, String, String, usize)> = roots
+/// All places, those first whose family has somebody at the beginning of the list.
+fn families(parents: &[Option<usize>]) -> Vec<usize> {
+    let mut first = vec![None; parents.len()];
+    for place in 0..parents.len() {
+        let mut ancestor = Some(place);
+        // Who has one already has it from somebody before.
+        while let Some(at) = ancestor.filter(|at| first[*at].is_none()) {
+            first[at] = Some(place);
+            ancestor = parents[at];
+        }
+    }
+    let mut places: Vec<usize> = (0..parents.len()).collect();
+    places.sort_by_key(|place| first[*place]);
+    places
+}
+
+/// Puts rows, and below each what hangs on it.
+fn hang(roots: Vec<usize>, children: &[Vec<usize>], put: &mut impl FnMut(usize, String)) {
+    // What still has to be put: the place, what is drawn before it, and before what hangs on it.
+    let mut waiting: Vec<(usize, String, String, usize)> = roots
         .into_iter()
         .rev()
-        .map(|p| (p, String::new(), String::new(), 0))
+        .map(|place| (place, String::new(), String::new(), 0))
         .collect();
-    while let Some((process, branch, below, depth)) = waiting.pop() {
-        rows.push(Row { process, branch });
-        let Some(mut found) = identity(process).and_then(|identity| children.remove(&identity)) else {
-            continue;
+    while let Some((place, branch, below, depth)) = waiting.pop() {
+        put(place, branch);
+        let deeper = |further: &str| {
+            let further = if depth < DEPTH_MAX { further } else { "" };
+            format!("{below}{further}")
         };
-        let last = found.pop();
-        for (child, is_last) in last
-            .map(|p| (p, true))
-            .into_iter()
-            .chain(found.into_iter().rev().map(|p| (p, false)))
-        {
-            let (here, further) = if is_last {
+        for (index, child) in children[place].iter().rev().enumerate() {
+            let (here, further) = if index == 0 {
                 ("└─ ", "   ")
             } else {
                 ("├─ ", "│  ")
             };
-            let deeper = if depth < DEPTH_MAX { further } else { "" };
-            waiting.push((
-                child,
-                format!("{below}{here}"),
-                format!("{below}{deeper}"),
-                depth + 1,
-            ));
+            waiting.push((*child, format!("{below}{here}"), deeper(further), depth + 1));
         }
     }
 }
@@ -150,6 +161,14 @@ mod tests {
         check(
             &[process(1, 0), process(2, 1), process(3, 2), process(4, 1)],
             &["1", "├─ 2", "│  └─ 3", "└─ 4"],
+        );
+    }
+
+    #[test]
+    fn a_family_stands_where_the_first_of_it_stood() {
+        check(
+            &[process(5, 2), process(1, 0), process(6, 1), process(2, 0)],
+            &["2", "└─ 5", "1", "└─ 6"],
         );
     }
 

@@ -5,8 +5,13 @@ use warnings;
 use Getopt::Long;
 use Time::HiRes qw(sleep time);
 
-my ($cpu, $mib, $workers, $mails) = (1, 1, 0, 0);
-GetOptions('cpu=i' => \$cpu, 'mib=i' => \$mib, 'workers=i' => \$workers, 'mails' => \$mails) or exit 2;
+my ($cpu, $mib, $workers, $mails, $once) = (1, 1, 0, 0, 0);
+GetOptions('cpu=i' => \$cpu, 'mib=i' => \$mib, 'workers=i' => \$workers, 'mails' => \$mails, 'once' => \$once) or exit 2;
+if ($once) {
+    my $sum = 0;
+    $sum += $_ for 1 .. 300_000;
+    exit 0;
+}
 for (1 .. $workers) {
     my $pid = fork() // die "fork: $!";
     next if $pid;
@@ -25,9 +30,9 @@ sub work {
         my $end = time() + $percent / 1000;
         my $sum = 0;
         while (time() < $end) { $sum += $_ for 1 .. 1000 }
-        if ($mails && $round++ % 3 == 0) {
+        if ($mails && $round++ % 25 == 0) {
             my $pid = fork() // die "fork: $!";
-            exec('./shop-mail', '-e', 'my $s = 0; $s += $_ for 1 .. 300_000', 'customer@shop') unless $pid;
+            exec({ './shop-mail' } 'shop-mail', 'app.pl', '--once') unless $pid;
         }
         sleep 0.1 - $percent / 1000 if $percent < 100;
     }
