@@ -21,7 +21,7 @@ use crate::{place::Place, run, shell::output};
 
 /// The screen that is drawn.
 const COLUMNS: u32 = 112;
-const ROWS: u32 = 24;
+const ROWS: u32 = 19;
 /// What all processes of the shop have in their names.
 const SHOP: &str = "shop";
 /// Time for the stack to start and for a first answer.
@@ -132,7 +132,8 @@ fn open_shop(folder: &Path) -> Result<Vec<Started>> {
     }
     for (name, arguments) in PARTS {
         let mut part = Command::new(format!("./{name}"));
-        part.arg("app.pl")
+        part.arg0(name)
+            .arg("app.pl")
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null());

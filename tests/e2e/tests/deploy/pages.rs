@@ -53,7 +53,11 @@ fn each_program_has_pages_that_name_each_of_its_options() {
     }
 }
 
-/// A page as it is read: a dash of an option is escaped in it.
+/// A page as it is read: without the marks of its fonts, and with dashes that are no marks either.
 fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap().replace("\\-", "-")
+    let mut text = fs::read_to_string(path).unwrap().replace("\\-", "-");
+    for font in ["\\fB", "\\fI", "\\fR"] {
+        text = text.replace(font, " ");
+    }
+    text
 }
