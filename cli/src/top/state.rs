@@ -241,7 +241,7 @@ impl State {
                 })
         });
         if self.arranged.tree && seen.query.by == By::Process {
-            tree::arrange(rows)
+            tree::arrange(&rows)
         } else {
             rows.into_iter().map(Row::flat).collect()
         }

@@ -43,15 +43,15 @@ fn parent(p: &TopProcess) -> Option<Identity<'_>> {
 
 /// The same rows, each below its parent. Families stand where the first of them stood, and so do siblings. One whose
 /// parent is not among them stands by itself.
-pub(super) fn arrange(processes: Vec<&TopProcess>) -> Vec<Row<'_>> {
-    let places: HashMap<Identity<'_>, usize> = processes
+pub(super) fn arrange<'a>(processes: &[&'a TopProcess]) -> Vec<Row<'a>> {
+    let known: HashMap<Identity<'_>, usize> = processes
         .iter()
         .enumerate()
         .filter_map(|(place, p)| Some((identity(p)?, place)))
         .collect();
     let parents: Vec<Option<usize>> = processes
         .iter()
-        .map(|p| places.get(&parent(p)?).copied())
+        .map(|p| known.get(&parent(p)?).copied())
         .collect();
     let families = families(&parents);
     let mut children = vec![Vec::new(); processes.len()];
@@ -73,7 +73,7 @@ pub(super) fn arrange(processes: Vec<&TopProcess>) -> Vec<Row<'_>> {
     };
     hang(roots, &children, &mut put);
     // Parents that go round in a circle are nobody's; what they carry stands by itself.
-    let lost = placed.iter().zip(&processes).filter(|(placed, _)| !**placed);
+    let lost = placed.iter().zip(processes).filter(|(placed, _)| !**placed);
     rows.extend(lost.map(|(_, p)| Row::flat(p)));
     rows
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn check(processes: &[TopProcess], expected: &[&str]) {
-        let rows = arrange(processes.iter().collect());
+        let rows = arrange(&processes.iter().collect::<Vec<_>>());
         let drawn: Vec<String> = rows
             .iter()
             .map(|row| format!("{}{}", row.branch, row.process.name))
@@ -188,7 +188,7 @@ mod tests {
         #[test]
         fn everybody_is_there_once(parents in proptest::collection::vec(0_u32..40, 0..40)) {
             let processes: Vec<TopProcess> = (0..).zip(&parents).map(|(pid, parent)| process(pid, *parent)).collect();
-            let mut pids: Vec<u32> = arrange(processes.iter().collect()).iter().filter_map(|row| row.process.pid).collect();
+            let mut pids: Vec<u32> = arrange(&processes.iter().collect::<Vec<_>>()).iter().filter_map(|row| row.process.pid).collect();
             pids.sort_unstable();
             prop_assert!(pids.into_iter().eq((0..).take(parents.len())));
         }
