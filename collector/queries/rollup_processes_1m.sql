@@ -148,14 +148,14 @@ FROM
     FROM process_samples AS r
     WHERE r.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
         AND r.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
-        AND has({hosts:Array(String)}, r.host)
+        AND r.host IN {hosts:Array(String)}
         AND (agent_id, epoch, seq) IN
         (
             SELECT agent_id, epoch, seq
             FROM host_samples AS h
             WHERE h.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
                 AND h.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
-                AND has({hosts:Array(String)}, h.host)
+                AND h.host IN {hosts:Array(String)}
         )
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.minute = w.window

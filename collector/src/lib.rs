@@ -186,7 +186,7 @@ pub async fn run(
         stop: stop.clone(),
     });
     let close_queue = ingest.closer();
-    let queries = Queries::new(store);
+    let queries = Queries::new(store).keeping(config.retention);
     let followers = [
         follow_tokens(&access, &stats),
         follow_certificates(&access, &stats),

@@ -41,6 +41,13 @@ static MIGRATIONS: &[Migration] = migrations![
     13 "0013_host_samples_1m.sql",
     14 "0014_process_samples_1h.sql",
     15 "0015_host_samples_1h.sql",
+    16 "0016_host_samples_windows.sql",
+    17 "0017_host_samples_minutes.sql",
+    18 "0018_host_samples_hours.sql",
+    19 "0019_group_peaks_1m.sql",
+    20 "0020_group_peaks_1h.sql",
+    21 "0021_host_samples_1m_again.sql",
+    22 "0022_host_samples_1h_again.sql",
 ];
 
 impl Migration {

@@ -5,17 +5,18 @@ use clickhouse::{RowOwned, RowRead, query::Query};
 use super::{
     Store, StoreError,
     answers::{
-        AuditRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow, StepRow,
-        TopRow,
+        AuditRow, BootRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow,
+        StepRow, TopRow,
     },
+    cut::Cut,
 };
 use crate::model::TimeRange;
 
 /// What is asked of a top.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopFilter {
-    /// The range.
-    pub range: TimeRange,
+    /// The range, and what of it is read from where.
+    pub cut: Cut,
     /// Empty: all.
     pub hosts: Vec<String>,
     /// What to rank by: `cpu`, `memory`, `peak_memory`, `runqueue`, `io`, `faults`, `switches`.
@@ -146,17 +147,51 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_processes(&self, filter: &TopFilter) -> Answer<TopRow> {
-        let query = self.question(parts!("top_samples.sql", "top_processes.sql", "top_ranked.sql"));
-        all("top_processes", top_of(query, filter)).await
+        let mut sql = top_samples(&filter.cut);
+        sql += parts!("top_processes.sql", "top_ranked.sql");
+        all("top_processes", top_of(self.question(&sql), filter)).await
     }
 
-    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group.
+    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group. With
+    /// `stored_peaks` those of minutes and hours are read: of all members of a group, whatever the filter says.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<TopRow> {
-        let query = self.question(parts!("top_samples.sql", "top_groups.sql", "top_ranked.sql"));
-        all("top_groups", top_of(query, filter).param("group_by", group_by)).await
+    pub async fn top_groups(
+        &self,
+        filter: &TopFilter,
+        group_by: &'static str,
+        stored_peaks: bool,
+    ) -> Answer<TopRow> {
+        let mut sql = top_samples(&filter.cut);
+        sql += parts!("top_groups.sql");
+        if stored_peaks {
+            sql += parts!("top_peaks_stored.sql");
+            if filter.cut.has_minutes() {
+                sql += parts!("top_peaks_minutes.sql");
+            }
+            if filter.cut.has_hours() {
+                sql += parts!("top_peaks_hours.sql");
+            }
+            sql += parts!("top_peaks_end.sql");
+        } else {
+            sql += parts!("top_peaks_members.sql");
+        }
+        sql += parts!("top_groups_summed.sql", "top_ranked.sql");
+        let query = top_of(self.question(&sql), filter).param("group_by", group_by);
+        all("top_groups", query).await
+    }
+
+    /// The boots of processes, each by its host and the time of its newest row.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn boot_ids(&self, hosts: &[String], times_ms: &[i64]) -> Answer<BootRow> {
+        let query = self
+            .question(include_str!("../../queries/boot_ids.sql"))
+            .param("hosts", hosts)
+            .param("times_ms", times_ms);
+        all("boot_ids", query).await
     }
 
     /// What processes were started as.
@@ -258,8 +293,29 @@ fn ranged(query: Query, range: TimeRange) -> Query {
         .param("end_ms", range.end_ms)
 }
 
+/// The rows that a top is made of, from the tables that the cut names.
+fn top_samples(cut: &Cut) -> String {
+    let mut sql = parts!("top_snapshots.sql").to_owned();
+    if cut.has_minutes() {
+        sql += parts!("top_observed_minutes.sql");
+    }
+    if cut.has_hours() {
+        sql += parts!("top_observed_hours.sql");
+    }
+    sql += parts!("top_pieces.sql");
+    if cut.has_minutes() {
+        sql += parts!("top_pieces_minutes.sql");
+    }
+    if cut.has_hours() {
+        sql += parts!("top_pieces_hours.sql");
+    }
+    sql + parts!("top_samples.sql")
+}
+
 fn top_of(query: Query, filter: &TopFilter) -> Query {
-    ranged(query, filter.range)
+    filter
+        .cut
+        .bind(query)
         .param("hosts", &filter.hosts)
         .param("metric", filter.metric)
         .param("limit", filter.limit)
