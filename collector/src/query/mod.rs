@@ -20,6 +20,7 @@ pub use range::AskedRange;
 pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery};
 
 use crate::{
+    groups::NamedGroups,
     retention::Retention,
     store::{Store, StoreError},
 };
@@ -73,6 +74,7 @@ impl QueryError {
 pub struct Queries {
     store: Store,
     kept: Retention,
+    groups: Arc<NamedGroups>,
     turns: Arc<Semaphore>,
 }
 
@@ -83,6 +85,7 @@ impl Queries {
         Self {
             store,
             kept: Retention::default(),
+            groups: Arc::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
         }
     }
@@ -91,6 +94,13 @@ impl Queries {
     #[must_use]
     pub fn keeping(self, kept: Retention) -> Self {
         Self { kept, ..self }
+    }
+
+    /// The same with groups of processes that have names.
+    #[must_use]
+    pub fn grouping(self, groups: NamedGroups) -> Self {
+        let groups = Arc::new(groups);
+        Self { groups, ..self }
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {

@@ -77,13 +77,15 @@ pub struct Top {
     pub rows: Vec<(TopRow, Option<InfoRow>)>,
 }
 
-/// A group as it was asked for, by the begin of names or by an expression.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A group as it was asked for, by the begin of names, by an expression, or by its name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupsQuery {
     /// Begin of the names.
     pub base: String,
     /// RE2 expression.
     pub regex: String,
+    /// Name of a configured group, in place of both.
+    pub group: String,
     /// Empty: all.
     pub hosts: Vec<String>,
     /// `None`: the last intervals.
@@ -231,12 +233,26 @@ impl Queries {
         check_hosts(&query.hosts)?;
         check_text("base", &query.base)?;
         check_text("regex", &query.regex)?;
-        if query.base.is_empty() && query.regex.is_empty() {
+        check_text("group", &query.group)?;
+        let named = !query.group.is_empty();
+        if !named && query.base.is_empty() && query.regex.is_empty() {
             return Err(QueryError::invalid(
                 "base",
-                "is empty, and so is regex: say which names belong to the group",
+                "is empty, and so are regex and group: say which names belong to the group",
             ));
         }
+        if named && !(query.base.is_empty() && query.regex.is_empty()) {
+            return Err(QueryError::invalid(
+                "group",
+                "stands beside base or regex: ask for one of them",
+            ));
+        }
+        let regex = if named {
+            let known = self.groups.regex(&query.group);
+            known.ok_or_else(|| QueryError::NotFound(self.groups.unknown(&query.group)))?
+        } else {
+            &query.regex
+        };
         let _turn = self.turn().await?;
         let range = self
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
@@ -257,7 +273,7 @@ impl Queries {
                 limit,
                 name_contains: String::new(),
                 name_prefix: query.base.clone(),
-                name_regex: query.regex.clone(),
+                name_regex: regex.to_owned(),
             };
             let total = self.store.top_groups(&filter, "all", false).await;
             let members = self.store.top_groups(&filter, "command", true).await;

@@ -13,6 +13,7 @@ use procscope_collector::{
     Access, Listeners,
     access::limits::Rate,
     config::{Config, Secret, StoreConfig},
+    groups::NamedGroups,
     retention::Retention,
     run,
     store::Store,
@@ -269,6 +270,7 @@ impl Collector {
             flush_interval: Duration::from_millis(100),
             die_with_parent: false,
             retention: Retention::default(),
+            groups: NamedGroups::default(),
         };
         change(&mut config);
         let access = Access::open(&config).unwrap();
