@@ -48,6 +48,12 @@ static MIGRATIONS: &[Migration] = migrations![
     20 "0020_group_peaks_1h.sql",
     21 "0021_host_samples_1m_again.sql",
     22 "0022_host_samples_1h_again.sql",
+    23 "0023_top_processes.sql",
+    24 "0024_top_commands.sql",
+    25 "0025_process_history.sql",
+    26 "0026_exited_processes.sql",
+    27 "0027_host_audit.sql",
+    28 "0028_host_usage.sql",
 ];
 
 impl Migration {

@@ -108,8 +108,12 @@ impl Engine {
                 "procscope",
                 "--log",
                 "warn",
-                "--password-file",
+                "--reader",
+                "reader",
+                "--reader-password-file",
             ])
+            .arg(self.dir.path().join("password"))
+            .arg("--password-file")
             .arg(self.dir.path().join("password"))
             .stdin(Stdio::null())
             .spawn()

@@ -56,6 +56,8 @@ const PYTHON: &[&str] = &[
 const NPM: &[&str] = &[
     // lint: the style of proto/.
     "@bufbuild/buf@1.75.0",
+    // e2e: the engine, asked by a client that is not ours.
+    "@clickhouse/client@1.23.1",
 ];
 
 /// Programs of these npm packages.
