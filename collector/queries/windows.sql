@@ -7,7 +7,9 @@ SELECT
     groupArrayIf(w.number, w.stale AND w.is_hour) AS stale_hours,
     minIf(toInt64(w.window), w.stale) * 1000 AS stale_from_ms,
     maxIf(toInt64(w.window) + if(w.is_hour, 3600, 60), w.stale) * 1000 AS stale_to_ms,
-    groupBitXor(cityHash64(w.number, w.is_hour, w.version)) AS digest
+    groupBitXor(cityHash64(w.number, w.is_hour, w.version)) AS digest,
+    countIf(NOT w.is_hour) AS minutes,
+    sumIf(w.snapshots, NOT w.is_hour) AS minute_snapshots
 FROM
 (
     SELECT
@@ -15,7 +17,8 @@ FROM
         a.window AS window,
         a.is_hour AS is_hour,
         max(a.version) AS version,
-        max(a.snapshots) > version AS stale
+        max(a.snapshots) AS snapshots,
+        snapshots > version AS stale
     FROM
     (
         SELECT host, toUnixTimestamp(toStartOfMinute(subtractMilliseconds(time, 1))) AS window, false AS is_hour, count() AS snapshots, 0 AS version

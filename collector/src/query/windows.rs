@@ -2,6 +2,7 @@
 
 use super::{Queries, QueryError, range::HOUR_MS};
 use crate::{
+    clock,
     model::TimeRange,
     retention::Retention,
     store::{cut::Cut, rollups::Step},
@@ -41,7 +42,28 @@ pub(super) fn answerable(range: TimeRange, kept: Retention, now_ms: i64) -> Time
     }
 }
 
+/// The range of a history that is made of windows: outwards at its start, and up to the last that is over.
+pub(super) fn whole_windows(range: TimeRange, window: Step, now_ms: i64) -> TimeRange {
+    let down = |ms: i64| ms.div_euclid(window.ms()) * window.ms();
+    let start_ms = down(range.start_ms);
+    let end_ms = range.end_ms.min(now_ms - SETTLED_AFTER_MS);
+    TimeRange {
+        start_ms,
+        end_ms: down(end_ms).max(start_ms + window.ms()),
+    }
+}
+
 impl Queries {
+    /// What a history is made of that begins before the samples do; `None`: of samples.
+    pub(super) fn history_window(&self, range: TimeRange, now_ms: i64) -> Option<Step> {
+        let (samples_ms, minutes_ms) = floors(self.kept, now_ms);
+        match range.start_ms {
+            start_ms if start_ms >= samples_ms => None,
+            start_ms if start_ms >= minutes_ms => Some(Step::Minute),
+            _ => Some(Step::Hour),
+        }
+    }
+
     /// How a range is read: the coarsest way the first times, samples only where others compute without end or where
     /// `exact` needs every instant and there still is every one.
     pub(super) async fn cut(
@@ -58,8 +80,33 @@ impl Queries {
             return Ok(Cut::samples(range));
         }
         let coarsest = Cut::coarsest(range, now_ms - SETTLED_AFTER_MS);
-        let weighed = self.store.weighed(coarsest, hosts).await?;
+        let mut weighed = self.store.weighed(coarsest, hosts).await?;
+        if has_samples && let Some(cut) = weighed.take_if(|cut| cut.has_costly_minutes()) {
+            weighed = self.store.weighed(cut.without_minutes(), hosts).await?;
+        }
         Ok(weighed.unwrap_or_else(|| Cut::samples(range)))
+    }
+
+    /// How the coverage of a range is read, where it is long enough for more than samples or reaches beyond them. It
+    /// begins with samples where there are any, because the first interval counts with its part inside.
+    pub(super) async fn coverage_cut(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+    ) -> Result<Option<Cut>, QueryError> {
+        let now_ms = clock::now_ms();
+        let (samples_ms, _) = floors(self.kept, now_ms);
+        let has_samples = range.start_ms >= samples_ms;
+        let settled_ms = now_ms - SETTLED_AFTER_MS;
+        let cut = if has_samples {
+            Cut::coarsest_after_samples(range, settled_ms)
+        } else {
+            Cut::coarsest(range, settled_ms)
+        };
+        if cut.has_hours() || (cut.has_windows() && !has_samples) {
+            return Ok(self.store.weighed(cut, hosts).await?);
+        }
+        Ok(None)
     }
 
     /// Whether what was read as `cut` says belongs together; after the last attempt it is taken as it is.

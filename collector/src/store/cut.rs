@@ -8,6 +8,10 @@ use crate::model::TimeRange;
 /// Windows that are not worth reading: beyond them a question reads samples only.
 pub const STALE_MAX: usize = 10_000;
 
+/// Snapshots that a minute has to be made of, so that its rows are read and not those of the snapshots: a row that may
+/// have been replaced costs three to four times as much.
+const MINUTE_SNAPSHOTS_MIN: u64 = 6;
+
 /// A range and where it is cut: samples up to `head_ms`, minutes up to `hours_from_ms`, hours up to `hours_to_ms`,
 /// minutes up to `tail_ms`, samples up to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ struct Windows {
     stale_from_ms: i64,
     stale_to_ms: i64,
     digest: u64,
+    minutes: u64,
+    minute_snapshots: u64,
 }
 
 impl Cut {
@@ -68,6 +74,38 @@ impl Cut {
             hours_to_ms,
             tail_ms,
             windows: Windows::default(),
+        }
+    }
+
+    /// The same, and the first minute or a part of it is read from the samples.
+    #[must_use]
+    pub fn coarsest_after_samples(range: TimeRange, settled_ms: i64) -> Self {
+        let later = TimeRange {
+            start_ms: range.start_ms + 1,
+            ..range
+        };
+        let cut = Self::coarsest(later, settled_ms);
+        Self { range, ..cut }
+    }
+
+    /// Whether reading the minutes costs more than reading what they were computed of.
+    #[must_use]
+    pub fn has_costly_minutes(&self) -> bool {
+        let least = self.windows.minutes.saturating_mul(MINUTE_SNAPSHOTS_MIN);
+        self.has_minutes() && self.windows.minute_snapshots < least
+    }
+
+    /// The same with samples in place of minutes.
+    #[must_use]
+    pub fn without_minutes(self) -> Self {
+        if !self.has_hours() {
+            return Self::samples(self.range);
+        }
+        Self {
+            head_ms: self.hours_from_ms,
+            tail_ms: self.hours_to_ms,
+            windows: Windows::default(),
+            ..self
         }
     }
 
@@ -172,5 +210,8 @@ mod tests {
         // What is not over is read from the samples.
         check(0, 2 * HOUR, HOUR + 90_000, [0, 0, HOUR, HOUR + MINUTE]);
         check(0, 2 * HOUR, 0, [2 * HOUR; 4]);
+        let cut = |end_ms| Cut::coarsest(TimeRange { start_ms: 1, end_ms }, late).without_minutes();
+        assert!(!cut(3 * HOUR + 1).has_minutes() && cut(3 * HOUR + 1).has_hours());
+        assert!(!cut(HOUR).has_windows());
     }
 }

@@ -9,6 +9,7 @@ use super::{
         StepRow, TopRow,
     },
     cut::Cut,
+    rollups::Step,
 };
 use crate::model::TimeRange;
 
@@ -130,6 +131,31 @@ impl Store {
         all("coverage", query).await
     }
 
+    /// The same for a cut, whose begin is read from the samples.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn coverage_cut(&self, cut: &Cut, before_ms: i64, hosts: &[String]) -> Answer<CoverageRow> {
+        let query = cut
+            .bind(self.question(include_str!("../../queries/coverage_windows.sql")))
+            .param("before_ms", before_ms)
+            .param("hosts", hosts);
+        all("coverage_windows", query).await
+    }
+
+    /// Where the first intervals of hosts began within a range, milliseconds, as far as samples tell.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn first_seen(&self, range: TimeRange, hosts: &[String]) -> Answer<(String, i64)> {
+        let sql = include_str!("../../queries/first_seen.sql");
+        all(
+            "first_seen",
+            ranged(self.question(sql), range).param("hosts", hosts),
+        )
+        .await
+    }
+
     /// Those of the hosts that had sent something by `until_ms`.
     ///
     /// # Errors
@@ -220,6 +246,41 @@ impl Store {
         )
         .param("process_id", process_id);
         Ok(all::<IdentityRow>("process_identity", query).await?.pop())
+    }
+
+    /// The same of a process whose samples are gone.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn process_identity_hours(
+        &self,
+        process_id: &str,
+        range: TimeRange,
+    ) -> Result<Option<IdentityRow>, StoreError> {
+        let sql = include_str!("../../queries/process_identity_hours.sql");
+        let query = ranged(self.question(sql), range).param("process_id", process_id);
+        Ok(all::<IdentityRow>("process_identity_hours", query).await?.pop())
+    }
+
+    /// A history from minutes or hours: range and step are made of whole ones.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn history_windows(&self, filter: &HistoryFilter, window: Step) -> Answer<StepRow> {
+        let (hosts, processes, peaks) = match window {
+            Step::Minute => ("host_samples_1m", "process_samples_1m", "group_peaks_1m"),
+            Step::Hour => ("host_samples_1h", "process_samples_1h", "group_peaks_1h"),
+        };
+        let sql = include_str!("../../queries/history_windows.sql");
+        let query = ranged(self.question(sql), filter.range)
+            .param("step_ms", filter.step_ms)
+            .param("host", &filter.host)
+            .param("process_id", &filter.process_id)
+            .param("name", &filter.name)
+            .param("host_table", hosts)
+            .param("process_table", processes)
+            .param("peak_table", peaks);
+        all("history_windows", query).await
     }
 
     /// A process or a name over time: the steps of which something is known.

@@ -70,9 +70,9 @@ fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshots
             samples.push(row);
         }
         let mut snapshot = snapshot(&format!("host-{id}"), time_ms, samples);
-        snapshot.interval_ns = 7 * SECOND_NS + numbers.below(SECOND_NS);
+        snapshot.interval_ns = 4 * SECOND_NS + numbers.below(SECOND_NS);
         frames.push(agent.freeze(&snapshot));
-        time_ms += 8_000 + i64::try_from(numbers.below(20_000)).unwrap();
+        time_ms += 5_000 + i64::try_from(numbers.below(4_000)).unwrap();
     }
     frames
 }
@@ -121,7 +121,7 @@ async fn answers(collector: &Collector, start_ms: i64) -> Vec<(String, String)> 
 async fn minutes_and_hours_answer_as_samples_do() {
     let engine = Engine::start();
     let collector = Collector::start(&engine).await;
-    let start_ms = now_ms() / HOUR_MS * HOUR_MS - 4 * HOUR_MS;
+    let start_ms = now_ms() / HOUR_MS * HOUR_MS - 30 * HOUR_MS;
     let mut numbers = Numbers(1);
     for id in 1..=3 {
         push(&collector, &frames(id, start_ms, &mut numbers))
@@ -191,5 +191,38 @@ async fn minutes_and_hours_answer_as_samples_do() {
     let after = query.list_top_processes(request).await.unwrap().into_inner();
     assert!(!before.processes.is_empty());
     assert_eq!(before.processes, after.processes);
+    collector.stop().await;
+
+    // Beyond the samples: a range that nobody can cut exactly any more goes outwards, and says so.
+    let collector = Collector::start_as(engine.config(), |config| config.retention.samples_days = 1).await;
+    collector.wait_ready().await;
+    let mut query = collector.query().await;
+    let request = v1::ListTopProcessesRequest {
+        range: range(start_ms + 2 * HOUR_MS + 1, start_ms + 3 * HOUR_MS - 1),
+        ..Default::default()
+    };
+    let widened = query.list_top_processes(request).await.unwrap().into_inner();
+    assert_eq!(
+        widened.range,
+        range(start_ms + 2 * HOUR_MS, start_ms + 3 * HOUR_MS)
+    );
+    assert_eq!(widened.processes, before.processes);
+    let share = widened.coverage.unwrap().share;
+    assert!(share > 0.2, "{share}");
+    let request = v1::GetProcessHistoryRequest {
+        host: "host-1".to_owned(),
+        name: "web".to_owned(),
+        range: range(start_ms + 1, start_ms + 3 * HOUR_MS),
+        step_ms: 90_000,
+        ..Default::default()
+    };
+    let history = query.get_process_history(request).await.unwrap().into_inner();
+    assert_eq!((history.step_ms, history.points.len()), (120_000, 90));
+    assert_eq!(history.range, range(start_ms, start_ms + 3 * HOUR_MS));
+    let seconds: f64 = history.points.iter().filter_map(|point| point.cpu_seconds).sum();
+    let stored =
+        "SELECT sum(cpu_time_ns_delta) FROM process_samples_1h FINAL WHERE host = 'host-1' AND name = 'web'";
+    let stored = engine.number(stored).await;
+    assert!((seconds - stored as f64 / 1e9).abs() < 1e-6, "{seconds} {stored}");
     collector.stop().await;
 }
