@@ -17,6 +17,19 @@ SELECT
 FROM process_samples AS s
 WHERE s.process_id = {process_id:UUID}
     AND s.time > {start:DateTime64(3, 'UTC')} AND s.time <= {end:DateTime64(3, 'UTC')}
+    AND cityHash64(s.host) + toUnixTimestamp64Milli(s.time) IN
+    (
+        SELECT cityHash64(h.host) + toUnixTimestamp64Milli(h.time)
+        FROM host_samples AS h
+        WHERE h.time > {start:DateTime64(3, 'UTC')} AND h.time <= {end:DateTime64(3, 'UTC')}
+            AND h.host IN
+            (
+                SELECT r.host
+                FROM process_samples AS r
+                WHERE r.process_id = {process_id:UUID}
+                    AND r.time > {start:DateTime64(3, 'UTC')} AND r.time <= {end:DateTime64(3, 'UTC')}
+            )
+    )
 GROUP BY time
 ORDER BY time
 COMMENT 'One process over time: process_history(process_id = ''…'', start = …, end = …, step = seconds)'

@@ -1,5 +1,13 @@
--- Processes that ended in a range, short-lived ones too.
+-- Processes that ended in a range, short-lived ones too, with the figures of ListProcessExits. Snapshots that brought them are
+-- looked for where the exits say, because `time` may lie outside the range of end times.
 CREATE VIEW IF NOT EXISTS exited_processes AS
+WITH
+    (
+        SELECT tuple(min(x.time), max(x.time))
+        FROM process_exits AS x
+        WHERE x.end_time >= {start:DateTime64(3, 'UTC')} AND x.end_time < {end:DateTime64(3, 'UTC')}
+            AND ({host:String} = '' OR x.host = {host:String})
+    ) AS brought
 SELECT
     e.end_time AS end_time,
     e.host AS host,
@@ -19,4 +27,11 @@ SELECT
 FROM process_exits AS e
 WHERE e.end_time >= {start:DateTime64(3, 'UTC')} AND e.end_time < {end:DateTime64(3, 'UTC')}
     AND ({host:String} = '' OR e.host = {host:String})
+    AND cityHash64(e.host) + toUnixTimestamp64Milli(e.time) IN
+    (
+        SELECT cityHash64(h.host) + toUnixTimestamp64Milli(h.time)
+        FROM host_samples AS h
+        WHERE h.time >= brought.1 AND h.time <= brought.2
+            AND ({host:String} = '' OR h.host = {host:String})
+    )
 COMMENT 'Processes that ended in a range: exited_processes(host = ''h'' or '''', start = …, end = …)'

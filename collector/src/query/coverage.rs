@@ -33,9 +33,10 @@ impl Queries {
         &self,
         range: TimeRange,
         hosts: &[String],
+        now_ms: i64,
     ) -> Result<Vec<CoverageRow>, QueryError> {
         let before_ms = range.start_ms - SEEN_BEFORE_MS;
-        let cut = self.coverage_cut(range, hosts).await?;
+        let cut = self.coverage_cut(range, hosts, now_ms).await?;
         let mut rows = match &cut {
             Some(cut) => self.store.coverage_cut(cut, before_ms, hosts).await?,
             None => self.store.coverage(range, before_ms, hosts).await?,
@@ -72,8 +73,17 @@ impl Queries {
         Ok(rows)
     }
 
-    pub(super) async fn coverage(&self, range: TimeRange, hosts: &[String]) -> Result<Coverage, QueryError> {
-        Ok(coverage(&self.coverage_rows(range, hosts).await?, range, hosts))
+    pub(super) async fn coverage(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<Coverage, QueryError> {
+        Ok(coverage(
+            &self.coverage_rows(range, hosts, now_ms).await?,
+            range,
+            hosts,
+        ))
     }
 }
 

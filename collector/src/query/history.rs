@@ -122,7 +122,7 @@ impl Queries {
         let window = self.history_window(range, now_ms);
         let range = window.map_or(range, |window| whole_windows(range, window, now_ms));
         let asked_step_ms = asked_step(query.step_ms, range)?;
-        let rows = self.coverage_rows(range, &asked).await?;
+        let rows = self.coverage_rows(range, &asked, now_ms).await?;
         let coverage = coverage(&rows, range, &asked);
         // One host, so at most one row.
         let of_host = |length: fn(&CoverageRow) -> u64| rows.first().map_or(0, length);

@@ -174,7 +174,7 @@ impl Queries {
                 let rows = self.with_boots(rows).await?;
                 return Ok(Top {
                     range,
-                    coverage: self.coverage(range, &query.hosts).await?,
+                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
                     rows: self.with_infos(rows).await?,
                 });
             }
@@ -281,7 +281,7 @@ impl Queries {
             if self.holds(&filter.cut, &query.hosts, attempt).await? {
                 return Ok(Groups {
                     range,
-                    coverage: self.coverage(range, &query.hosts).await?,
+                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
                     total: total.pop(),
                     members,
                 });

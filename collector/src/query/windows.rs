@@ -2,7 +2,6 @@
 
 use super::{Queries, QueryError, range::HOUR_MS};
 use crate::{
-    clock,
     model::TimeRange,
     retention::Retention,
     store::{cut::Cut, rollups::Step},
@@ -93,8 +92,8 @@ impl Queries {
         &self,
         range: TimeRange,
         hosts: &[String],
+        now_ms: i64,
     ) -> Result<Option<Cut>, QueryError> {
-        let now_ms = clock::now_ms();
         let (samples_ms, _) = floors(self.kept, now_ms);
         let has_samples = range.start_ms >= samples_ms;
         let settled_ms = now_ms - SETTLED_AFTER_MS;
