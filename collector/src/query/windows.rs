@@ -129,7 +129,7 @@ mod tests {
             };
             let got = answerable(range, Retention::default(), now_ms);
             let expected = TimeRange {
-                start_ms: range.start_ms - if start_step > 1 { 1 } else { 0 },
+                start_ms: range.start_ms - i64::from(start_step > 1),
                 end_ms: range.end_ms - 1 + end_step,
             };
             assert_eq!(got, expected, "{start_days} {end_days}");

@@ -55,14 +55,14 @@ fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshots
             let mut row = sample(id * 10 + process, name, numbers.below(900), numbers.below(64));
             row.peak_rss_bytes = row.rss_bytes.map(|rss| rss + numbers.below(MIB));
             row.uid = u32::from(process) % 2;
-            row.container_id = ["", "c1", "c2"][usize::from(process) % 3].to_owned();
+            ["", "c1", "c2"][usize::from(process) % 3].clone_into(&mut row.container_id);
             row.exec_generation = u32::try_from((time_ms - start_ms) / HOUR_MS).unwrap();
             row.exited = numbers.below(2_000) == 0;
             dead[usize::from(process)] = row.exited;
             row.runqueue_ns_delta = (numbers.below(3) > 0).then(|| numbers.below(SECOND_NS));
             row.minor_faults_delta = (numbers.below(3) > 0).then(|| numbers.below(1_000));
             row.disk_read_bytes_delta = (numbers.below(3) > 0).then(|| numbers.below(MIB));
-            row.open_file_descriptors = (numbers.below(3) > 0).then(|| 40);
+            row.open_file_descriptors = (numbers.below(3) > 0).then_some(40);
             if process == 8 {
                 row.kernel_thread = true;
                 (row.rss_bytes, row.peak_rss_bytes) = (None, None);
