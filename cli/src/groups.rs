@@ -26,6 +26,7 @@ pub(crate) async fn run(groups: &Groups, settings: &Settings) -> Result<()> {
         hosts: settings.hosts.clone(),
         range: settings.range,
         limit: settings.limit_up_to(LIMIT_MAX, args::TOP_LIMIT)?,
+        ..Default::default()
     };
     let mut client = Client::connect(settings).await?;
     let response = client.groups(request).await?;

@@ -35,7 +35,7 @@ SELECT
 FROM host_samples AS h
 WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-    AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+    AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
 GROUP BY h.host
 ORDER BY name
 LIMIT {limit:UInt64}

@@ -21,6 +21,6 @@ SELECT
 FROM host_samples AS h
 WHERE h.time > fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-    AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, host))
+    AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
 GROUP BY host
 ORDER BY host

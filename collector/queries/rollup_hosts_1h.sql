@@ -88,7 +88,7 @@ FROM
     FROM host_samples_1m AS r FINAL
     WHERE r.window >= toDateTime(intDiv({from_ms:Int64}, 1000), 'UTC')
         AND r.window < toDateTime(intDiv({to_ms:Int64}, 1000), 'UTC')
-        AND has({hosts:Array(String)}, r.host)
+        AND r.host IN {hosts:Array(String)}
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.hour = w.window
 GROUP BY s.host, s.hour

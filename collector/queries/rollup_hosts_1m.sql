@@ -88,7 +88,7 @@ FROM
     FROM host_samples AS r
     WHERE r.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
         AND r.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
-        AND has({hosts:Array(String)}, r.host)
+        AND r.host IN {hosts:Array(String)}
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.minute = w.window
 GROUP BY s.host, s.minute

@@ -7,7 +7,7 @@ FROM
     FROM host_samples_1m AS r FINAL
     WHERE r.window >= toDateTime(intDiv({from_ms:Int64}, 1000), 'UTC')
         AND r.window < toDateTime(intDiv({to_ms:Int64}, 1000), 'UTC')
-        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, r.host))
+        AND (empty({hosts:Array(String)}) OR r.host IN {hosts:Array(String)})
     GROUP BY host, window
 ) AS c
 LEFT JOIN
@@ -16,7 +16,7 @@ LEFT JOIN
     FROM host_samples_1h AS m
     WHERE m.window >= toDateTime(intDiv({from_ms:Int64}, 1000), 'UTC')
         AND m.window < toDateTime(intDiv({to_ms:Int64}, 1000), 'UTC')
-        AND (empty({hosts:Array(String)}) OR has({hosts:Array(String)}, m.host))
+        AND (empty({hosts:Array(String)}) OR m.host IN {hosts:Array(String)})
     GROUP BY host, window
 ) AS k ON c.host = k.host AND c.window = k.window
 WHERE c.version > k.version

@@ -12,13 +12,13 @@ winners AS
             process_id,
             any(host) AS ran_on,
             sum(s.cpu_time_ns_delta) AS cpu_ns,
-            if({metric:String} = 'peak_memory', toFloat64(ifNull(max(s.peak_rss_bytes), 0)), sum(s.score)) AS score
+            if({metric:String} = 'peak_memory', toUInt128(ifNull(max(s.peak_rss_bytes), 0)), sum(s.score)) AS score
         FROM samples AS s
         GROUP BY process_id
     ) AS r
     INNER JOIN observed AS o ON r.ran_on = o.host
     ORDER BY
-        if({metric:String} IN ('cpu', 'memory'), r.score / o.observed_ns, r.score) DESC,
+        if({metric:String} IN ('cpu', 'memory'), r.score / o.observed_ns, toFloat64(r.score)) DESC,
         r.cpu_ns / o.observed_ns DESC,
         r.process_id
     LIMIT {limit:UInt64}
@@ -38,9 +38,9 @@ used AS
         max(s.exited) AS has_exited,
         sum(s.cpu_time_ns_delta) AS cpu_ns,
         argMax(s.cpu_time_ns, s.time) AS last_cpu_time_ns,
-        sum(toFloat64(ifNull(s.rss_bytes, 0)) * s.interval_ns) AS rss_byte_ns,
+        ifNull(sum(s.rss_byte_ns), 0) AS rss_byte_ns,
         max(s.peak_rss_bytes) AS peak_bytes,
-        sumIf(s.interval_ns, NOT s.exited) AS alive_ns,
+        sum(s.alive_ns) AS alive_ns,
         sum(s.runqueue_ns_delta) AS runqueue_ns,
         sum(s.voluntary_switches_delta) AS voluntary,
         sum(s.involuntary_switches_delta) AS involuntary,
@@ -64,12 +64,12 @@ used AS
         argMax(tuple(s.open_file_descriptor_limit), s.time).1 AS last_descriptor_limit,
         argMax(s.state, s.time) AS last_state,
         argMax(tuple(s.namespace_pid), s.time).1 AS last_namespace_pid,
-        argMax(tuple(s.agent_id, s.epoch), s.time) AS last_epoch,
         argMax(s.start_boottime_ns, s.time) AS last_start_boottime_ns,
         argMax(s.exec_generation, s.time) AS last_exec_generation,
         argMax(tuple(s.parent_start_boottime_ns), s.time).1 AS last_parent_start,
         argMax(tuple(s.cgroup_id), s.time).1 AS last_cgroup_id,
-        argMax(tuple(s.lifetime_peak_rss_bytes), s.time).1 AS last_lifetime_peak,
+        -- It only grows until the next exec.
+        argMax(s.lifetime_peak_rss_bytes, (s.exec_generation, s.lifetime_peak_rss_bytes)) AS last_lifetime_peak,
         sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
         sumForEach(s.runqueue_wait_counts) AS wait_counts,
         if(min(s.source) = max(s.source), toString(min(s.source)), 'mixed') AS measured
@@ -121,7 +121,8 @@ SELECT
     u.last_sizes.2 AS virtual_bytes,
     toUInt64(u.peak_descriptors) AS peak_open_file_descriptors,
     u.measured AS source,
-    b.boot_id AS boot_id,
+    -- Looked up for the winners: boot_ids.sql.
+    NULL::Nullable(String) AS boot_id,
     toNullable(u.last_start_boottime_ns) AS start_boottime_ns,
     toNullable(u.last_exec_generation) AS exec_generation,
     u.last_parent_start AS parent_start_boottime_ns,
@@ -131,10 +132,3 @@ SELECT
     u.wait_counts AS runqueue_wait_counts
 FROM used AS u
 INNER JOIN observed AS o ON u.host = o.host
--- One life of an agent is within one boot.
-LEFT JOIN
-(
-    SELECT tuple(agent_id, epoch) AS life, toNullable(toString(any(s.boot_id))) AS boot_id
-    FROM snapshots AS s
-    GROUP BY life
-) AS b ON u.last_epoch = b.life

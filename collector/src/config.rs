@@ -15,6 +15,7 @@ pub use options::Options;
 
 use crate::{
     access::{limits::Rate, tls},
+    groups::NamedGroups,
     retention::Retention,
 };
 
@@ -71,6 +72,8 @@ pub struct Config {
     pub die_with_parent: bool,
     /// How long rows are kept, and how full the disk may get.
     pub retention: Retention,
+    /// Groups of processes that can be asked for by name.
+    pub groups: NamedGroups,
 }
 
 /// How to reach the store.
@@ -222,6 +225,7 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
         flush_interval,
         die_with_parent: options.die_with_parent || file.die_with_parent.unwrap_or(false),
         retention: file.retention.check()?,
+        groups: NamedGroups::check(file.groups)?,
     })
 }
 

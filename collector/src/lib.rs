@@ -6,6 +6,7 @@ pub mod batch;
 pub mod clock;
 pub mod config;
 mod fault;
+pub mod groups;
 pub mod ingest;
 pub mod model;
 pub mod query;
@@ -190,7 +191,9 @@ pub async fn run(
         stop: stop.clone(),
     });
     let close_queue = ingest.closer();
-    let queries = Queries::new(store);
+    let queries = Queries::new(store)
+        .keeping(config.retention)
+        .grouping(config.groups);
     let followers = [
         follow_tokens(&access, &stats),
         follow_certificates(&access, &stats),

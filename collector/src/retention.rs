@@ -96,6 +96,12 @@ impl Retention {
     pub fn minutes_ms(self) -> i64 {
         i64::from(self.minutes_days) * MS_PER_DAY
     }
+
+    /// Milliseconds for which hours are kept.
+    #[must_use]
+    pub fn hours_ms(self) -> i64 {
+        i64::from(self.hours_days) * MS_PER_DAY
+    }
 }
 
 /// Whether the disk of the store has room.

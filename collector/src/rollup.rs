@@ -40,11 +40,11 @@ const LOOK_OVER_STEP_MS: i64 = 3_600_000;
 /// Pause between two such readings, so that questions of people come through.
 const LOOK_OVER_PAUSE: Duration = Duration::from_millis(20);
 
-/// Windows of one computation.
-const WINDOWS_MAX: usize = 500;
+/// Windows of one computation: an hour of 100 hosts and more. Rows lie by hours, so that fewer would read them again and again.
+const WINDOWS_MAX: usize = 10_000;
 
-/// Rows that one computation reads, unless a single window has more.
-const ROWS_MAX: u64 = 1_000_000;
+/// Rows that one computation reads, unless a single window has more: each may be a group of its own, of 1 to 2 KiB.
+const ROWS_MAX: u64 = 300_000;
 
 /// How far raw rows have to be from their end before anything is computed of them: parts go at times of their own.
 const SAFE_MS: i64 = 3_600_000;

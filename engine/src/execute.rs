@@ -186,6 +186,14 @@ fn answer(
     }
 }
 
+/// What a question of the reader may take, unless its own settings say less: a minute, 1 GiB and a million rows. A
+/// dashboard that forgot its range must not keep the machine from writing.
+const READER_LIMITS: [(&str, u64); 3] = [
+    ("max_execution_time", 60),
+    ("max_memory_usage", 1 << 30),
+    ("max_result_rows", 1_000_000),
+];
+
 /// The request's settings, and those that make it killable and, where it has to be, harmless.
 fn settings_of(ask: &Ask, run: &Run, reader: bool) -> Vec<(String, String)> {
     let mut settings = ask.settings.clone();
@@ -203,6 +211,22 @@ fn settings_of(ask: &Ask, run: &Run, reader: bool) -> Vec<(String, String)> {
     if (ask.readonly || reader) && ask.session.is_none() && !asked {
         settings.retain(|(name, _)| name != "readonly");
         settings.push(("readonly".to_owned(), "2".to_owned()));
+    }
+    if reader {
+        for (name, most) in READER_LIMITS {
+            let within = |value: &str| {
+                value
+                    .parse::<u64>()
+                    .is_ok_and(|value| (1..=most).contains(&value))
+            };
+            if !settings
+                .iter()
+                .any(|(asked, value)| asked == name && within(value))
+            {
+                settings.retain(|(asked, _)| asked != name);
+                settings.push((name.to_owned(), most.to_string()));
+            }
+        }
     }
     settings
 }

@@ -128,6 +128,11 @@ fn the_reader_reads_and_changes_nothing() {
             b"",
         )
     };
+    // What it asks for stays within bounds, and may be less.
+    let limit = "SELECT getSetting('max_memory_usage') <= 1073741824, getSetting('max_execution_time')";
+    assert_eq!(ask(limit).text(), "1\t5\n");
+    let many = ask("SELECT number FROM numbers(1000001)").text();
+    assert!(many.contains("TOO_MANY_ROWS"), "{}", many.len());
     assert_eq!(ask("SELECT count() FROM t").text(), "0\n");
     for statement in [
         "INSERT INTO t VALUES (1)",

@@ -33,6 +33,9 @@ const ANSWER_TIME: Duration = Duration::from_mins(1);
 /// Complete intervals that `--once` shows.
 const INTERVALS_SHOWN: u32 = 5;
 
+/// The engine's user that may only read, for dashboards.
+const READER: &str = "reader";
+
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -140,9 +143,12 @@ fn start_and_show(
             .arg("--library")
             .arg(library)
             .args(["--user", &args.store_user]);
+        let reader_password = secrets::secret(&data.join("reader.password"))?;
         engine
             .arg("--password-file")
             .arg(&password)
+            .args(["--reader", READER, "--reader-password-file"])
+            .arg(&reader_password)
             .arg("--die-with-parent");
         parts.start("engine", engine)?;
         wait_for_port(parts, "engine", args.engine_port)?;

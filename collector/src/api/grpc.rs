@@ -188,6 +188,7 @@ impl QueryService for Grpc {
         let query = GroupsQuery {
             base: request.base,
             regex: request.regex,
+            group: request.group,
             hosts: request.hosts,
             range: convert::asked_range(request.range)?,
             limit: request.limit,

@@ -1,11 +1,11 @@
 //! What can be set: options, environment, and the keys of the file.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use procscope_startup::parse_duration;
 use serde::Deserialize;
 
-use crate::retention::RetentionKeys;
+use crate::{groups::GroupKeys, retention::RetentionKeys};
 
 /// Options of `run`, `check` and `migrate`. Each is also a key of the file, with `_` for `-`; those of the store stand
 /// in its table `[store]`.
@@ -138,6 +138,8 @@ pub(super) struct Keys {
     pub(super) store: StoreKeys,
     #[serde(default)]
     pub(super) retention: RetentionKeys,
+    #[serde(default)]
+    pub(super) groups: BTreeMap<String, GroupKeys>,
 }
 
 #[derive(Debug, Default, Deserialize)]

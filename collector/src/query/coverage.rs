@@ -1,6 +1,6 @@
 //! How much of what was asked for an answer has seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Queries, QueryError};
 use crate::{
@@ -33,9 +33,14 @@ impl Queries {
         &self,
         range: TimeRange,
         hosts: &[String],
+        now_ms: i64,
     ) -> Result<Vec<CoverageRow>, QueryError> {
         let before_ms = range.start_ms - SEEN_BEFORE_MS;
-        let mut rows = self.store.coverage(range, before_ms, hosts).await?;
+        let cut = self.coverage_cut(range, hosts, now_ms).await?;
+        let mut rows = match &cut {
+            Some(cut) => self.store.coverage_cut(cut, before_ms, hosts).await?,
+            None => self.store.coverage(range, before_ms, hosts).await?,
+        };
         let late = rows.iter().filter(|row| row.first_ms > range.start_ms);
         let late: Vec<_> = late.map(|row| row.host.clone()).collect();
         if !late.is_empty() {
@@ -47,6 +52,13 @@ impl Queries {
                 .collect();
             for row in rows.iter_mut().filter(|row| earlier.contains(&row.host)) {
                 row.first_ms = range.start_ms;
+            }
+            let new: Vec<_> = late.into_iter().filter(|host| !earlier.contains(host)).collect();
+            if cut.is_some() && !new.is_empty() {
+                let first: HashMap<_, _> = self.store.first_seen(range, &new).await?.into_iter().collect();
+                for row in &mut rows {
+                    row.first_ms = first.get(&row.host).copied().unwrap_or(row.first_ms);
+                }
             }
         }
         if rows.is_empty()
@@ -61,8 +73,17 @@ impl Queries {
         Ok(rows)
     }
 
-    pub(super) async fn coverage(&self, range: TimeRange, hosts: &[String]) -> Result<Coverage, QueryError> {
-        Ok(coverage(&self.coverage_rows(range, hosts).await?, range, hosts))
+    pub(super) async fn coverage(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<Coverage, QueryError> {
+        Ok(coverage(
+            &self.coverage_rows(range, hosts, now_ms).await?,
+            range,
+            hosts,
+        ))
     }
 }
 

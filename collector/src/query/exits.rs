@@ -167,7 +167,7 @@ impl Queries {
             _ => String::new(),
         };
         let total = self.store.exits_total(&filter).await?;
-        let coverage = self.coverage(range, &query.hosts).await?;
+        let coverage = self.coverage(range, &query.hosts, now_ms).await?;
         Ok(Exits {
             range,
             coverage,

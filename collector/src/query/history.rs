@@ -4,6 +4,7 @@ use super::{
     AskedRange, Coverage, Queries, QueryError, check_process_id, check_text,
     coverage::coverage,
     range::{HOUR_MS, interval_ms},
+    windows::whole_windows,
 };
 use crate::{
     model::{MS_PER_DAY, TimeRange},
@@ -103,7 +104,10 @@ impl Queries {
             None
         } else {
             let range = query.range.unwrap_or_default().or_last(HOUR_MS, now_ms)?;
-            let identity = self.store.process_identity(&process_id, range).await?;
+            let mut identity = self.store.process_identity(&process_id, range).await?;
+            if identity.is_none() {
+                identity = self.store.process_identity_hours(&process_id, range).await?;
+            }
             let unknown = || QueryError::NotFound(format!("no process {process_id} is known"));
             Some(identity.ok_or_else(unknown)?)
         };
@@ -115,14 +119,17 @@ impl Queries {
         let range = self
             .range_until_newest(query.range, HOUR_MS, &asked, now_ms)
             .await?;
+        let window = self.history_window(range, now_ms);
+        let range = window.map_or(range, |window| whole_windows(range, window, now_ms));
         let asked_step_ms = asked_step(query.step_ms, range)?;
-        let rows = self.coverage_rows(range, &asked).await?;
+        let rows = self.coverage_rows(range, &asked, now_ms).await?;
         let coverage = coverage(&rows, range, &asked);
         // One host, so at most one row.
         let of_host = |length: fn(&CoverageRow) -> u64| rows.first().map_or(0, length);
         let longest_interval_ns = of_host(|row| row.longest_interval_ns);
         let usual_interval_ns = of_host(|row| row.usual_interval_ns);
         let step_ms = asked_step_ms.unwrap_or_else(|| chosen_step(range, usual_interval_ns));
+        let step_ms = window.map_or(step_ms, |window| up(step_ms, window.ms()));
         let [host] = asked;
         let process = identity.map(|identity| (process_id.clone(), identity));
         let filter = HistoryFilter {
@@ -133,7 +140,10 @@ impl Queries {
             name,
             longest_interval_ns,
         };
-        let steps = self.store.history(&filter).await?;
+        let steps = match window {
+            Some(window) => self.store.history_windows(&filter, window).await?,
+            None => self.store.history(&filter).await?,
+        };
         if process.is_none() && steps.iter().all(|step| step.seen == 0) {
             let (name, host) = (&filter.name, &filter.host);
             return Err(QueryError::NotFound(format!(
@@ -148,6 +158,11 @@ impl Queries {
             process,
         })
     }
+}
+
+/// The least multiple of a step that is not below.
+fn up(ms: i64, step_ms: i64) -> i64 {
+    -((-ms).div_euclid(step_ms) * step_ms)
 }
 
 /// The step that was asked for; `None`: it is left to us.

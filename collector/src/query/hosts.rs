@@ -70,7 +70,7 @@ impl Queries {
         let _turn = self.turn().await?;
         let range = self.range_until_newest(range, RANGE_MS, &[], now_ms).await?;
         let rows = self.store.hosts(range, limit()).await?;
-        let observed = self.coverage_rows(range, &[]).await?;
+        let observed = self.coverage_rows(range, &[], now_ms).await?;
         let observed = by_host(&observed);
         let hosts = rows.into_iter().map(|row| {
             let rows = observed
@@ -95,7 +95,7 @@ impl Queries {
         let range = self
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
             .await?;
-        let observed = self.coverage_rows(range, &query.hosts).await?;
+        let observed = self.coverage_rows(range, &query.hosts, now_ms).await?;
         let of_hosts = by_host(&observed);
         let rows = self.store.audit(range, &query.hosts, limit()).await?;
         let rows = rows.into_iter().map(|row| {

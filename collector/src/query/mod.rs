@@ -6,6 +6,7 @@ mod history;
 mod hosts;
 mod range;
 mod top;
+mod windows;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,11 @@ pub use hosts::{Audit, AuditQuery, Host, Hosts};
 pub use range::AskedRange;
 pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery};
 
-use crate::store::{Store, StoreError};
+use crate::{
+    groups::NamedGroups,
+    retention::Retention,
+    store::{Store, StoreError},
+};
 
 /// Questions that are answered at once; more wait their turn, so that ingest keeps its share of the machine.
 const AT_ONCE_MAX: usize = 8;
@@ -68,6 +73,8 @@ impl QueryError {
 #[derive(Debug, Clone)]
 pub struct Queries {
     store: Store,
+    kept: Retention,
+    groups: Arc<NamedGroups>,
     turns: Arc<Semaphore>,
 }
 
@@ -77,8 +84,23 @@ impl Queries {
     pub fn new(store: Store) -> Self {
         Self {
             store,
+            kept: Retention::default(),
+            groups: Arc::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
         }
+    }
+
+    /// The same to a store that keeps rows for so long.
+    #[must_use]
+    pub fn keeping(self, kept: Retention) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// The same with groups of processes that have names.
+    #[must_use]
+    pub fn grouping(self, groups: NamedGroups) -> Self {
+        let groups = Arc::new(groups);
+        Self { groups, ..self }
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {

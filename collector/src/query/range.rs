@@ -9,8 +9,11 @@ use crate::{
 /// An hour: the range of most questions without one.
 pub(super) const HOUR_MS: i64 = 3_600_000;
 
-/// The longest range: what is kept of raw rows.
-pub(super) const RANGE_MS_MAX: i64 = 168 * HOUR_MS;
+/// The longest range: a leap year, for which hours are kept.
+pub(super) const RANGE_MS_MAX: i64 = 366 * 24 * HOUR_MS;
+
+/// How far back "the last" is looked for.
+const LOOKBACK_MS_MAX: i64 = 168 * HOUR_MS;
 
 /// Intervals that may be asked for.
 const INTERVALS_MAX: u32 = 3_600;
@@ -19,7 +22,7 @@ const INTERVALS_MAX: u32 = 3_600;
 const INTERVALS: u32 = 10;
 
 /// How far back the newest interval is looked for, one window after the other.
-const LOOKBACKS_MS: [i64; 4] = [120_000, HOUR_MS, 24 * HOUR_MS, RANGE_MS_MAX];
+const LOOKBACKS_MS: [i64; 4] = [120_000, HOUR_MS, 24 * HOUR_MS, LOOKBACK_MS_MAX];
 
 /// How far ahead of ours the clock of a host may be and still say what "last" means.
 const AHEAD_MS_MAX: i64 = 300_000;
@@ -53,10 +56,7 @@ impl AskedRange {
             ));
         }
         if end_ms.saturating_sub(start_ms) > RANGE_MS_MAX {
-            return Err(QueryError::invalid(
-                "range",
-                "is longer than 168 hours, the time for which rows are kept",
-            ));
+            return Err(QueryError::invalid("range", "is longer than 366 days"));
         }
         if start_ms < 0 {
             return Err(QueryError::invalid("range", "starts before 1970"));
@@ -157,7 +157,7 @@ impl Queries {
     /// The ends of the last intervals of a host, newest first, and of one before: where it ended, the range starts.
     async fn ends_of(&self, host: &NewestRow, intervals: u32) -> Result<Vec<IntervalRow>, QueryError> {
         let reach_ms = interval_ms(host.newest_interval_ns).saturating_mul(i64::from(intervals) * 2 + 2);
-        let from_ms = host.newest_ms.saturating_sub(reach_ms.min(RANGE_MS_MAX));
+        let from_ms = host.newest_ms.saturating_sub(reach_ms.min(LOOKBACK_MS_MAX));
         let (name, to_ms) = (&host.host, host.newest_ms);
         Ok(self
             .store

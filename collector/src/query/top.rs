@@ -1,8 +1,10 @@
 //! What used most: processes, or groups of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text};
+use super::{
+    AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text, windows::answerable,
+};
 use crate::{
     model::TimeRange,
     store::{
@@ -75,13 +77,15 @@ pub struct Top {
     pub rows: Vec<(TopRow, Option<InfoRow>)>,
 }
 
-/// A group as it was asked for, by the begin of names or by an expression.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A group as it was asked for, by the begin of names, by an expression, or by its name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GroupsQuery {
     /// Begin of the names.
     pub base: String,
     /// RE2 expression.
     pub regex: String,
+    /// Name of a configured group, in place of both.
+    pub group: String,
     /// Empty: all.
     pub hosts: Vec<String>,
     /// `None`: the last intervals.
@@ -145,24 +149,61 @@ impl Queries {
         let range = self
             .range_or_intervals(query.range, query.last_intervals, &query.hosts, now_ms)
             .await?;
-        let filter = TopFilter {
-            range,
-            hosts: query.hosts.clone(),
-            metric: query.metric.column(),
-            limit,
-            name_contains: query.name_contains.clone(),
-            name_prefix: String::new(),
-            name_regex: String::new(),
-        };
-        let rows = match key {
-            None => self.store.top_processes(&filter).await?,
-            Some(key) => self.store.top_groups(&filter, key).await?,
-        };
-        Ok(Top {
-            range,
-            coverage: self.coverage(range, &query.hosts).await?,
-            rows: self.with_infos(rows).await?,
-        })
+        let range = answerable(range, self.kept, now_ms);
+        // Peaks of a group are stored for all of its members only.
+        let stored_peaks = query.name_contains.is_empty() || query.group_by == GroupBy::Command;
+        let every_instant = key.is_some() && !stored_peaks;
+        for attempt in 0.. {
+            let cut = self
+                .cut(range, &query.hosts, every_instant, attempt, now_ms)
+                .await?;
+            let filter = TopFilter {
+                cut,
+                hosts: query.hosts.clone(),
+                metric: query.metric.column(),
+                limit,
+                name_contains: query.name_contains.clone(),
+                name_prefix: String::new(),
+                name_regex: String::new(),
+            };
+            let rows = match key {
+                None => self.store.top_processes(&filter).await?,
+                Some(key) => self.store.top_groups(&filter, key, stored_peaks).await?,
+            };
+            if self.holds(&filter.cut, &query.hosts, attempt).await? {
+                let rows = self.with_boots(rows).await?;
+                return Ok(Top {
+                    range,
+                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
+                    rows: self.with_infos(rows).await?,
+                });
+            }
+        }
+        Err(QueryError::Busy)
+    }
+
+    /// Adds in which boot of their hosts the processes ran.
+    async fn with_boots(&self, mut rows: Vec<TopRow>) -> Result<Vec<TopRow>, QueryError> {
+        let mut hosts = BTreeSet::new();
+        let mut times_ms = BTreeSet::new();
+        for row in rows.iter().filter(|row| row.process_id.is_some()) {
+            hosts.extend(row.member_hosts.iter().cloned());
+            times_ms.insert(row.last_time_ms);
+        }
+        if hosts.is_empty() {
+            return Ok(rows);
+        }
+        let (hosts, times_ms) = (Vec::from_iter(hosts), Vec::from_iter(times_ms));
+        let boots = self.store.boot_ids(&hosts, &times_ms).await?;
+        let boots: HashMap<_, _> = boots
+            .into_iter()
+            .map(|boot| ((boot.host, boot.time_ms), boot.boot_id))
+            .collect();
+        for row in rows.iter_mut().filter(|row| row.process_id.is_some()) {
+            let host = row.member_hosts.first().cloned().unwrap_or_default();
+            row.boot_id = boots.get(&(host, row.last_time_ms)).cloned();
+        }
+        Ok(rows)
     }
 
     /// Adds what the processes were started as, for these few only.
@@ -192,42 +233,60 @@ impl Queries {
         check_hosts(&query.hosts)?;
         check_text("base", &query.base)?;
         check_text("regex", &query.regex)?;
-        if query.base.is_empty() && query.regex.is_empty() {
+        check_text("group", &query.group)?;
+        let named = !query.group.is_empty();
+        if !named && query.base.is_empty() && query.regex.is_empty() {
             return Err(QueryError::invalid(
                 "base",
-                "is empty, and so is regex: say which names belong to the group",
+                "is empty, and so are regex and group: say which names belong to the group",
             ));
         }
+        if named && !(query.base.is_empty() && query.regex.is_empty()) {
+            return Err(QueryError::invalid(
+                "group",
+                "stands beside base or regex: ask for one of them",
+            ));
+        }
+        let regex = if named {
+            let known = self.groups.regex(&query.group);
+            known.ok_or_else(|| QueryError::NotFound(self.groups.unknown(&query.group)))?
+        } else {
+            &query.regex
+        };
         let _turn = self.turn().await?;
         let range = self
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
             .await?;
-        let filter = TopFilter {
-            range,
-            hosts: query.hosts.clone(),
-            metric: "cpu",
-            limit,
-            name_contains: String::new(),
-            name_prefix: query.base.clone(),
-            name_regex: query.regex.clone(),
-        };
+        let range = answerable(range, self.kept, now_ms);
         let refused = |error: crate::store::StoreError| match error.code() {
             // CANNOT_COMPILE_REGEXP
             Some(427) => QueryError::invalid("regex", "is no RE2 expression"),
             _ => QueryError::Store(error),
         };
-        let total = self
-            .store
-            .top_groups(&filter, "all")
-            .await
-            .map_err(refused)?
-            .pop();
-        let members = self.store.top_groups(&filter, "command").await.map_err(refused)?;
-        Ok(Groups {
-            range,
-            coverage: self.coverage(range, &query.hosts).await?,
-            total,
-            members,
-        })
+        for attempt in 0.. {
+            // The peak of the whole group is that of an instant, which nobody stored: samples, where there are.
+            let cut = self.cut(range, &query.hosts, true, attempt, now_ms).await?;
+            let filter = TopFilter {
+                cut,
+                hosts: query.hosts.clone(),
+                metric: "cpu",
+                limit,
+                name_contains: String::new(),
+                name_prefix: query.base.clone(),
+                name_regex: regex.to_owned(),
+            };
+            let total = self.store.top_groups(&filter, "all", false).await;
+            let members = self.store.top_groups(&filter, "command", true).await;
+            let (mut total, members) = (total.map_err(refused)?, members.map_err(refused)?);
+            if self.holds(&filter.cut, &query.hosts, attempt).await? {
+                return Ok(Groups {
+                    range,
+                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
+                    total: total.pop(),
+                    members,
+                });
+            }
+        }
+        Err(QueryError::Busy)
     }
 }

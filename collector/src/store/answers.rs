@@ -95,6 +95,15 @@ pub struct TopRow {
     pub runqueue_wait_counts: Vec<u64>,
 }
 
+/// The boot of a host at an instant.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/boot_ids.sql")]
+pub struct BootRow {
+    pub host: String,
+    pub time_ms: i64,
+    pub boot_id: String,
+}
+
 /// What a process was started as.
 #[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
 #[expect(missing_docs, reason = "columns of queries/process_infos.sql")]

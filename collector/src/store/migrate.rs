@@ -41,6 +41,19 @@ static MIGRATIONS: &[Migration] = migrations![
     13 "0013_host_samples_1m.sql",
     14 "0014_process_samples_1h.sql",
     15 "0015_host_samples_1h.sql",
+    16 "0016_host_samples_windows.sql",
+    17 "0017_host_samples_minutes.sql",
+    18 "0018_host_samples_hours.sql",
+    19 "0019_group_peaks_1m.sql",
+    20 "0020_group_peaks_1h.sql",
+    21 "0021_host_samples_1m_again.sql",
+    22 "0022_host_samples_1h_again.sql",
+    23 "0023_top_processes.sql",
+    24 "0024_top_commands.sql",
+    25 "0025_process_history.sql",
+    26 "0026_exited_processes.sql",
+    27 "0027_host_audit.sql",
+    28 "0028_host_usage.sql",
 ];
 
 impl Migration {
@@ -263,6 +276,19 @@ mod tests {
             "7a23f1f158208e9e684fe380bbf4acf3d1b67553565022350f3a265d2f268f0c",
             "7440c37e1ed8acac11447ce1c1a3bccec1790382c2c9a4f6d5dc39f37d21bdf0",
             "14cbd21518d21dd7ed7188e217df8b49cc4f5b9fc35ca48feec21218e8f28484",
+            "f03ecb4a65ddc23678b98994a678caa159736714c67dff27f5dfcdbdccd886e4",
+            "5e9ab0af6050502a3b2f1761dcb18139c4dcb5920fec00da7c25c350c71c8a44",
+            "38c2407bfc654a20c5298862dc2b5f274f67b6d4a478e13a411b429c19c2b102",
+            "ea11c7108c37acd10df8a37dd0fef889ee8a32d1e64be962ee2b26fb3afbc27e",
+            "e9a3bba54179f1f98d7539132448d90effa9fae5400538405230dd0ebc5f7e0b",
+            "21443bb6173e2d12c631b7b3d151acd65d1360ea834a0b9a01a58bafd7dd1016",
+            "b6d563bb81f18f59298068f59280d8e3e1ca223b070c4bad4bd097b61422bfca",
+            "732e067fc8ad9ff4130e0c3cd76800bb3d1fa164dcb97572b1e37737cdbb9e14",
+            "5c6906bc42704a1a720bf64c298c3d7b2df3a4d45e023221a051588443d1fe14",
+            "b0e432770a33401e9e247d062427921fe1453f8d4656f996453d2a034efbfa38",
+            "4a1b883d2744789133e79ad092452e7b50288b4bf8808c82f9a6c99784a7ea66",
+            "5ab6305b9883de72d85dbf4aec473d63d245bd3da8aecc1321c21c10369c80f0",
+            "dbf4d00aea332a7d9c54fa0659a1c9a05be55929a03499dd958cf8582382620b",
         ];
         for (migration, checksum) in MIGRATIONS.iter().zip(merged) {
             assert_eq!(

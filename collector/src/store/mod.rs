@@ -1,6 +1,7 @@
 //! The store: ClickHouse over HTTP, embedded or a server of your own. This folder is the one place that knows it.
 
 pub mod answers;
+pub mod cut;
 pub mod insert;
 pub mod leases;
 pub mod migrate;

@@ -7,17 +7,19 @@ use clickhouse::{RowOwned, RowRead, query::Query};
 use super::{
     Store, StoreError,
     answers::{
-        AuditRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow, StepRow,
-        TopRow,
+        AuditRow, BootRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow,
+        StepRow, TopRow,
     },
+    cut::Cut,
+    rollups::Step,
 };
 use crate::model::TimeRange;
 
 /// What is asked of a top.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TopFilter {
-    /// The range.
-    pub range: TimeRange,
+    /// The range, and what of it is read from where.
+    pub cut: Cut,
     /// Empty: all.
     pub hosts: Vec<String>,
     /// What to rank by: `cpu`, `memory`, `peak_memory`, `runqueue`, `io`, `faults`, `switches`.
@@ -135,6 +137,31 @@ impl Store {
         all("coverage", query).await
     }
 
+    /// The same for a cut, whose begin is read from the samples.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn coverage_cut(&self, cut: &Cut, before_ms: i64, hosts: &[String]) -> Answer<CoverageRow> {
+        let query = cut
+            .bind(self.question(include_str!("../../queries/coverage_windows.sql")))
+            .param("before_ms", before_ms)
+            .param("hosts", hosts);
+        all("coverage_windows", query).await
+    }
+
+    /// Where the first intervals of hosts began within a range, milliseconds, as far as samples tell.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn first_seen(&self, range: TimeRange, hosts: &[String]) -> Answer<(String, i64)> {
+        let sql = include_str!("../../queries/first_seen.sql");
+        all(
+            "first_seen",
+            ranged(self.question(sql), range).param("hosts", hosts),
+        )
+        .await
+    }
+
     /// Those of the hosts that had sent something by `until_ms`.
     ///
     /// # Errors
@@ -152,17 +179,51 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn top_processes(&self, filter: &TopFilter) -> Answer<TopRow> {
-        let query = self.question(parts!("top_samples.sql", "top_processes.sql", "top_ranked.sql"));
-        all("top_processes", top_of(query, filter)).await
+        let mut sql = top_samples(&filter.cut);
+        sql += parts!("top_processes.sql", "top_ranked.sql");
+        all("top_processes", top_of(self.question(&sql), filter)).await
     }
 
-    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group.
+    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group. With
+    /// `stored_peaks` those of minutes and hours are read: of all members of a group, whatever the filter says.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_groups(&self, filter: &TopFilter, group_by: &'static str) -> Answer<TopRow> {
-        let query = self.question(parts!("top_samples.sql", "top_groups.sql", "top_ranked.sql"));
-        all("top_groups", top_of(query, filter).param("group_by", group_by)).await
+    pub async fn top_groups(
+        &self,
+        filter: &TopFilter,
+        group_by: &'static str,
+        stored_peaks: bool,
+    ) -> Answer<TopRow> {
+        let mut sql = top_samples(&filter.cut);
+        sql += parts!("top_groups.sql");
+        if stored_peaks {
+            sql += parts!("top_peaks_stored.sql");
+            if filter.cut.has_minutes() {
+                sql += parts!("top_peaks_minutes.sql");
+            }
+            if filter.cut.has_hours() {
+                sql += parts!("top_peaks_hours.sql");
+            }
+            sql += parts!("top_peaks_end.sql");
+        } else {
+            sql += parts!("top_peaks_members.sql");
+        }
+        sql += parts!("top_groups_summed.sql", "top_ranked.sql");
+        let query = top_of(self.question(&sql), filter).param("group_by", group_by);
+        all("top_groups", query).await
+    }
+
+    /// The boots of processes, each by its host and the time of its newest row.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn boot_ids(&self, hosts: &[String], times_ms: &[i64]) -> Answer<BootRow> {
+        let query = self
+            .question(include_str!("../../queries/boot_ids.sql"))
+            .param("hosts", hosts)
+            .param("times_ms", times_ms);
+        all("boot_ids", query).await
     }
 
     /// What processes were started as.
@@ -191,6 +252,41 @@ impl Store {
         )
         .param("process_id", process_id);
         Ok(all::<IdentityRow>("process_identity", query).await?.pop())
+    }
+
+    /// The same of a process whose samples are gone.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn process_identity_hours(
+        &self,
+        process_id: &str,
+        range: TimeRange,
+    ) -> Result<Option<IdentityRow>, StoreError> {
+        let sql = include_str!("../../queries/process_identity_hours.sql");
+        let query = ranged(self.question(sql), range).param("process_id", process_id);
+        Ok(all::<IdentityRow>("process_identity_hours", query).await?.pop())
+    }
+
+    /// A history from minutes or hours: range and step are made of whole ones.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn history_windows(&self, filter: &HistoryFilter, window: Step) -> Answer<StepRow> {
+        let (hosts, processes, peaks) = match window {
+            Step::Minute => ("host_samples_1m", "process_samples_1m", "group_peaks_1m"),
+            Step::Hour => ("host_samples_1h", "process_samples_1h", "group_peaks_1h"),
+        };
+        let sql = include_str!("../../queries/history_windows.sql");
+        let query = ranged(self.question(sql), filter.range)
+            .param("step_ms", filter.step_ms)
+            .param("host", &filter.host)
+            .param("process_id", &filter.process_id)
+            .param("name", &filter.name)
+            .param("host_table", hosts)
+            .param("process_table", processes)
+            .param("peak_table", peaks);
+        all("history_windows", query).await
     }
 
     /// A process or a name over time: the steps of which something is known.
@@ -264,8 +360,29 @@ fn ranged(query: Query, range: TimeRange) -> Query {
         .param("end_ms", range.end_ms)
 }
 
+/// The rows that a top is made of, from the tables that the cut names.
+fn top_samples(cut: &Cut) -> String {
+    let mut sql = parts!("top_snapshots.sql").to_owned();
+    if cut.has_minutes() {
+        sql += parts!("top_observed_minutes.sql");
+    }
+    if cut.has_hours() {
+        sql += parts!("top_observed_hours.sql");
+    }
+    sql += parts!("top_pieces.sql");
+    if cut.has_minutes() {
+        sql += parts!("top_pieces_minutes.sql");
+    }
+    if cut.has_hours() {
+        sql += parts!("top_pieces_hours.sql");
+    }
+    sql + parts!("top_samples.sql")
+}
+
 fn top_of(query: Query, filter: &TopFilter) -> Query {
-    ranged(query, filter.range)
+    filter
+        .cut
+        .bind(query)
         .param("hosts", &filter.hosts)
         .param("metric", filter.metric)
         .param("limit", filter.limit)

@@ -34,12 +34,16 @@ impl Step {
     }
 
     /// What computes it, in the order of writing: the row of the host comes last.
-    fn computations(self) -> [(&'static str, &'static str); 2] {
+    fn computations(self) -> [(&'static str, &'static str); 3] {
         match self {
             Self::Minute => [
                 (
                     "process_samples_1m",
                     include_str!("../../queries/rollup_processes_1m.sql"),
+                ),
+                (
+                    "group_peaks_1m",
+                    include_str!("../../queries/rollup_peaks_1m.sql"),
                 ),
                 (
                     "host_samples_1m",
@@ -50,6 +54,10 @@ impl Step {
                 (
                     "process_samples_1h",
                     include_str!("../../queries/rollup_processes_1h.sql"),
+                ),
+                (
+                    "group_peaks_1h",
+                    include_str!("../../queries/rollup_peaks_1h.sql"),
                 ),
                 (
                     "host_samples_1h",

@@ -30,5 +30,6 @@ mod migrations;
 mod outage;
 mod queries;
 mod rollups;
+mod sql;
 mod support;
 mod tokens;

@@ -13,6 +13,7 @@ use procscope_collector::{
     Access, Listeners,
     access::limits::Rate,
     config::{Config, Secret, StoreConfig},
+    groups::NamedGroups,
     retention::Retention,
     run,
     store::Store,
@@ -107,8 +108,12 @@ impl Engine {
                 "procscope",
                 "--log",
                 "warn",
-                "--password-file",
+                "--reader",
+                "reader",
+                "--reader-password-file",
             ])
+            .arg(self.dir.path().join("password"))
+            .arg("--password-file")
             .arg(self.dir.path().join("password"))
             .stdin(Stdio::null())
             .spawn()
@@ -269,6 +274,7 @@ impl Collector {
             flush_interval: Duration::from_millis(100),
             die_with_parent: false,
             retention: Retention::default(),
+            groups: NamedGroups::default(),
         };
         change(&mut config);
         let access = Access::open(&config).unwrap();

@@ -44,6 +44,24 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Where `cargo xtask setup` puts what it installs.
+///
+/// # Errors
+/// When nothing says where that is.
+pub fn cache() -> Result<PathBuf> {
+    Ok(
+        match (
+            std::env::var_os("PROCSCOPE_CACHE"),
+            std::env::var_os("XDG_CACHE_HOME"),
+            std::env::var_os("HOME"),
+        ) {
+            (Some(cache), _, _) => PathBuf::from(cache),
+            (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
+            (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
+        },
+    )
+}
+
 /// The engine's library, where `cargo xtask setup` puts it.
 ///
 /// # Errors
@@ -52,15 +70,7 @@ pub fn library() -> Result<PathBuf> {
     if let Some(library) = std::env::var_os("PROCSCOPE_LIBCHDB") {
         return Ok(library.into());
     }
-    let cache = match (
-        std::env::var_os("PROCSCOPE_CACHE"),
-        std::env::var_os("XDG_CACHE_HOME"),
-        std::env::var_os("HOME"),
-    ) {
-        (Some(cache), _, _) => PathBuf::from(cache),
-        (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
-        (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
-    };
+    let cache = cache()?;
     let mut found: Vec<PathBuf> = fs::read_dir(&cache)
         .with_context(|| format!("list {}: run `cargo xtask setup`", cache.display()))?
         .filter_map(|entry| Some(entry.ok()?.path().join("libchdb.so")))
@@ -155,6 +165,12 @@ impl Stack {
     #[must_use]
     pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
+    }
+
+    /// Port of the engine, and the password of its user `procscope`.
+    #[must_use]
+    pub fn engine_door(&self) -> (u16, &str) {
+        (self.engine_port, &self.password)
     }
 
     /// Starts the engine.

@@ -59,6 +59,8 @@ const NPM: &[&str] = &[
     // e2e: the types of dashboards, and what checks them.
     "@grafana/schema@13.2.3",
     "typescript@5.9.3",
+    // e2e: the engine, asked by a client that is not ours.
+    "@clickhouse/client@1.23.1",
 ];
 
 /// Programs of these npm packages.

@@ -1,5 +1,6 @@
 //! Exits, hosts, audit, groups.
 
+use procscope_collector::groups::NamedGroups;
 use procscope_proto::v1;
 
 use super::{fleet, near};
@@ -190,7 +191,12 @@ async fn hosts_are_listed_with_what_they_are() {
 #[tokio::test]
 async fn a_group_has_a_total_and_members() {
     let engine = Engine::start();
-    let collector = Collector::start(&engine).await;
+    let collector = Collector::start_as(engine.config(), |config| {
+        let groups = [("web".to_owned(), toml::from_str("prefixes = ['ngin']").unwrap())];
+        config.groups = NamedGroups::check(groups.into()).unwrap();
+    })
+    .await;
+    collector.wait_ready().await;
     let start_ms = now_ms() - 10_000;
     fleet(&collector, start_ms).await;
     let mut query = collector.query().await;
@@ -210,6 +216,21 @@ async fn a_group_has_a_total_and_members() {
     let members: Vec<_> = group.members.iter().map(|row| &*row.name).collect();
     assert_eq!(members, ["nginx", "postgres"]);
     near(group.total.unwrap().cpu_seconds, 6.2 + 0.5);
+    let named = |group: &str| v1::ListGroupsRequest {
+        group: group.to_owned(),
+        ..Default::default()
+    };
+    let group = query.list_groups(named("web")).await.unwrap().into_inner();
+    assert_eq!(group.members.len(), 1);
+    near(group.total.unwrap().avg_cpu_percent, 70.0);
+    let unknown = query.list_groups(named("nothing")).await.unwrap_err();
+    assert!(unknown.code() == tonic::Code::NotFound && unknown.message().contains("web"));
+    let both = v1::ListGroupsRequest {
+        base: "n".to_owned(),
+        ..named("web")
+    };
+    let both = query.list_groups(both).await.unwrap_err();
+    assert_eq!(both.code(), tonic::Code::InvalidArgument);
     let nobody = v1::ListGroupsRequest {
         base: "nobody".to_owned(),
         ..Default::default()

@@ -1,5 +1,6 @@
 //! Known snapshots in, exact figures out, for each question.
 
+mod coarse;
 mod coverage;
 mod figures;
 mod half_stored;

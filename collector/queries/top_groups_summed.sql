@@ -1,0 +1,107 @@
+-- The other half of top_groups.sql, after `peaks`.
+used AS
+(
+    SELECT
+        host,
+        key,
+        min(s.kernel_thread) AS kernel_only,
+        sum(s.cpu_time_ns_delta) AS cpu_ns,
+        ifNull(sum(s.rss_byte_ns), 0) AS rss_byte_ns,
+        sum(s.alive_ns) AS alive_ns,
+        sum(s.runqueue_ns_delta) AS runqueue_ns,
+        sum(s.voluntary_switches_delta) AS voluntary,
+        sum(s.involuntary_switches_delta) AS involuntary,
+        sum(s.minor_faults_delta) AS minor,
+        sum(s.major_faults_delta) AS major,
+        sum(s.user_time_ns_delta) AS user_ns,
+        sum(s.system_time_ns_delta) AS system_ns,
+        sum(s.runqueue_waits_delta) AS waits,
+        sum(s.read_bytes_delta) AS bytes_read,
+        sum(s.written_bytes_delta) AS bytes_written,
+        sum(s.read_operations_delta) AS reads,
+        sum(s.write_operations_delta) AS writes,
+        sum(s.disk_read_bytes_delta) AS disk_read,
+        sum(s.disk_written_bytes_delta) AS disk_written,
+        sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
+        sumIf(s.threads, s.is_newest AND NOT s.exited) AS threads_now,
+        sumIf(s.rss_bytes, s.is_newest) AS rss_now,
+        sumIf(s.rss_anon_bytes, s.is_newest) AS rss_anon_now,
+        sumIf(s.rss_file_bytes, s.is_newest) AS rss_file_now,
+        sumIf(s.rss_shmem_bytes, s.is_newest) AS rss_shmem_now,
+        sumIf(s.swap_bytes, s.is_newest) AS swap_now,
+        sumIf(s.virtual_bytes, s.is_newest) AS virtual_now,
+        max(s.time) AS last_seen,
+        sumForEach(s.runqueue_wait_counts) AS wait_counts,
+        min(s.source) AS least_source,
+        max(s.source) AS greatest_source
+    FROM chosen AS s
+    GROUP BY host, key
+),
+per_host AS
+(
+    SELECT
+        u.* EXCEPT (host, key),
+        u.host AS member_host,
+        u.key AS key,
+        o.observed_ns AS observed_ns,
+        k.peak_bytes AS peak_bytes,
+        k.peak_descriptors AS peak_descriptors
+    FROM used AS u
+    INNER JOIN observed AS o ON u.host = o.host
+    LEFT JOIN peaks AS k ON u.host = k.host AND u.key = k.key
+)
+SELECT
+    p.key AS name,
+    arraySort(groupArray(toString(p.member_host))) AS member_hosts,
+    -- A group has none of what only a process has.
+    NULL::Nullable(String) AS process_id,
+    NULL::Nullable(UInt32) AS pid,
+    NULL::Nullable(UInt32) AS parent_pid,
+    NULL::Nullable(Int64) AS start_time_ms,
+    NULL::Nullable(UInt32) AS uid,
+    NULL::Nullable(String) AS container_id,
+    NULL::Nullable(Bool) AS kernel_thread,
+    NULL::Nullable(Bool) AS exited,
+    NULL::Nullable(UInt64) AS cpu_time_ns,
+    NULL::Nullable(UInt64) AS open_file_descriptor_limit,
+    NULL::Nullable(String) AS state,
+    NULL::Nullable(UInt32) AS namespace_pid,
+    arraySum(arraySort(groupArray(p.cpu_ns / p.observed_ns))) * 100 AS avg_cpu_percent,
+    sum(p.cpu_ns) / 1e9 AS cpu_seconds,
+    if(min(p.kernel_only), NULL, arraySum(arraySort(groupArray(p.rss_byte_ns / p.observed_ns))) / 1048576) AS avg_memory_mb,
+    sum(p.peak_bytes) / 1048576 AS peak_memory_mb,
+    arraySum(arraySort(groupArray(p.alive_ns / p.observed_ns))) AS avg_num_procs,
+    sum(p.runqueue_ns) / 1e9 AS runqueue_seconds,
+    sum(p.voluntary) AS voluntary_switches,
+    sum(p.involuntary) AS involuntary_switches,
+    sum(p.minor) AS minor_faults,
+    sum(p.major) AS major_faults,
+    toUInt32(sum(p.threads_now)) AS threads,
+    toUnixTimestamp64Milli(max(p.last_seen)) AS last_time_ms,
+    if(min(p.kernel_only), NULL, ifNull(sum(p.rss_now), 0)) AS rss_bytes,
+    sum(p.user_ns) / 1e9 AS user_cpu_seconds,
+    sum(p.system_ns) / 1e9 AS system_cpu_seconds,
+    sum(p.waits) AS runqueue_waits,
+    sum(p.bytes_read) AS read_bytes,
+    sum(p.bytes_written) AS written_bytes,
+    sum(p.reads) AS read_operations,
+    sum(p.writes) AS write_operations,
+    sum(p.disk_read) AS disk_read_bytes,
+    sum(p.disk_written) AS disk_written_bytes,
+    sum(p.rss_anon_now) AS rss_anon_bytes,
+    sum(p.rss_file_now) AS rss_file_bytes,
+    sum(p.rss_shmem_now) AS rss_shmem_bytes,
+    sum(p.swap_now) AS swap_bytes,
+    sum(p.virtual_now) AS virtual_bytes,
+    sum(p.peak_descriptors) AS peak_open_file_descriptors,
+    if(min(p.least_source) = max(p.greatest_source), toString(min(p.least_source)), 'mixed') AS source,
+    NULL::Nullable(String) AS boot_id,
+    NULL::Nullable(UInt64) AS start_boottime_ns,
+    NULL::Nullable(UInt32) AS exec_generation,
+    NULL::Nullable(UInt64) AS parent_start_boottime_ns,
+    NULL::Nullable(UInt64) AS cgroup_id,
+    NULL::Nullable(UInt64) AS lifetime_peak_rss_bytes,
+    sum(p.ended_threads_ns) / 1e9 AS ended_threads_cpu_seconds,
+    sumForEach(p.wait_counts) AS runqueue_wait_counts
+FROM per_host AS p
+GROUP BY name

@@ -1,0 +1,9 @@
+-- Hours of groups, where the range has whole ones.
+        UNION ALL
+        SELECT toString(host) AS host, toString(key) AS key, peak_rss_bytes AS peak_bytes, open_file_descriptors AS descriptors
+        FROM group_peaks_1h AS r FINAL
+        WHERE r.window >= toDateTime(intDiv({hours_from_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({hours_to_ms:Int64}, 1000), 'UTC')
+        AND cityHash64(r.host) + toUnixTimestamp(r.window) NOT IN (SELECT arrayJoin({stale_hours:Array(UInt64)}))
+            AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
+            AND r.group_by = {group_by:String}
+            AND ({metric:String} = 'peak_memory' OR {group_by:String} = 'user' OR r.key IN (SELECT key FROM winners))

@@ -1,0 +1,2 @@
+-- The same for the parts that were there before.
+ALTER TABLE host_samples MATERIALIZE PROJECTION minutes
