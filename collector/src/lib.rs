@@ -46,6 +46,7 @@ use crate::{
         host_check::HostCheck,
         http::{Http, router},
         refusals,
+        watch::Watchers,
     },
     config::Config,
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, Parts, QUEUE_LEN_MAX},
@@ -204,7 +205,8 @@ pub async fn run(
     let (grpc_address, http_address) = (listeners.grpc.local_addr()?, listeners.http.local_addr()?);
     let door =
         |listener, speaks| door::open(listener, access.tls.clone(), speaks, bounds, Arc::clone(&stats));
-    let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let watchers = Watchers::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), watchers.clone());
     let services = services(health_service, ingest, grpc, guard(is_open(&grpc_address)))?;
     let grpc_door = ReceiverStream::new(door(listeners.grpc, Speaks::Grpc)).map(Ok::<_, std::io::Error>);
     let grpc = bounded_server()
@@ -213,6 +215,7 @@ pub async fn run(
         .serve_with_incoming_shutdown(grpc_door, stopped(stop.clone()));
     let routes = router(Http {
         queries,
+        watchers,
         stats: Arc::clone(&stats),
         ready,
         room,
