@@ -8,6 +8,7 @@ pub mod config;
 mod fault;
 pub mod ingest;
 pub mod model;
+pub mod process_metrics;
 pub mod query;
 pub mod retention;
 pub mod rollup;
@@ -50,12 +51,13 @@ use crate::{
     },
     config::Config,
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, Parts, QUEUE_LEN_MAX},
+    process_metrics::ProcessMetrics,
     query::Queries,
     retention::Room,
     rollup::{Rollup, Touched},
     self_stats::SelfStats,
     store::{Store, StoreError},
-    writer::Writer,
+    writer::{Noted, Writer},
 };
 
 /// How long open calls and unwritten snapshots may take at the end.
@@ -169,11 +171,15 @@ pub async fn run(
         stats: Arc::clone(&stats),
     };
     let rollup = tokio::spawn(rollup.run(ready.clone()));
+    let process_metrics = ProcessMetrics::default();
     let writer = Writer::new(
         store.clone(),
         Arc::clone(&agents),
         Arc::clone(&stats),
-        touched,
+        Noted {
+            touched,
+            process_metrics: process_metrics.clone(),
+        },
         config.retention.samples_ms(),
         ready_sender,
     );
@@ -216,6 +222,7 @@ pub async fn run(
     let routes = router(Http {
         queries,
         watchers,
+        process_metrics,
         stats: Arc::clone(&stats),
         ready,
         room,

@@ -9,11 +9,12 @@ use std::{
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use procscope_startup::exposition;
 use tokio::sync::watch;
 use tower_http::compression::CompressionLayer;
 use tracing::info;
@@ -34,6 +35,7 @@ use crate::{
         pace::Pace,
     },
     clock,
+    process_metrics::ProcessMetrics,
     query::{GroupBy, Metric, Queries, Top, TopQuery},
     retention::Room,
     self_stats::SelfStats,
@@ -60,6 +62,8 @@ pub struct Http {
     pub queries: Queries,
     /// The live top.
     pub watchers: Watchers,
+    /// What processes have used, for Prometheus.
+    pub process_metrics: ProcessMetrics,
     /// Our own figures.
     pub stats: Arc<SelfStats>,
     /// Whether the store answers and its tables are ours.
@@ -93,6 +97,7 @@ pub fn router(http: Http) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/metrics/processes", get(process_metrics))
         .with_state(http)
         .merge(rest)
         .fallback(rest::unknown)
@@ -188,9 +193,21 @@ async fn readyz(State(http): State<Http>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(http): State<Http>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], http.stats.text()).into_response()
+async fn metrics(State(http): State<Http>, headers: HeaderMap) -> Response {
+    for_prometheus(&headers, http.stats.text())
+}
+
+async fn process_metrics(State(http): State<Http>, headers: HeaderMap) -> Response {
+    for_prometheus(&headers, http.process_metrics.page(Instant::now()))
+}
+
+/// A page in the form that is asked for.
+fn for_prometheus(headers: &HeaderMap, page: String) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (form, page) = exposition(accept.unwrap_or(""), page);
+    ([(header::CONTENT_TYPE, form), (header::VARY, "accept")], page).into_response()
 }
 
 async fn style() -> Response {

@@ -253,7 +253,11 @@ impl State {
             let must_stay = group.is_some_and(|group| now.saturating_duration_since(group.since) < STAY);
             ranks.push((must_stay, command.lately_ns(now), Arc::clone(name)));
         }
-        ranks.sort_by(|a, b| (b.0, b.1).partial_cmp(&(a.0, a.1)).unwrap_or(std::cmp::Ordering::Equal));
+        ranks.sort_by(|a, b| {
+            (b.0, b.1)
+                .partial_cmp(&(a.0, a.1))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
         for (place, (_stays, _lately, name)) in ranks.into_iter().enumerate() {
             let Some(command) = self.commands.get_mut(&name) else {
                 continue;

@@ -60,7 +60,10 @@ impl Page<'_> {
         put(text, format_args!("# HELP {name} {help}\n# TYPE {name} {word}\n"));
         for (group, used, gauges) in &self.rows {
             for (labels, value) in series(used, gauges) {
-                put(text, format_args!("{name}{suffix}{{groupname=\"{}\"", Label(group)));
+                put(
+                    text,
+                    format_args!("{name}{suffix}{{groupname=\"{}\"", Label(group)),
+                );
                 for (label, word) in labels {
                     put(text, format_args!(",{label}=\"{word}\""));
                 }
@@ -191,16 +194,23 @@ fn process_exporter(page: &mut Page<'_>) {
         |used| {
             [
                 (&[("ctxswitchtype", "voluntary")], Count(used.voluntary_switches)),
-                (&[("ctxswitchtype", "nonvoluntary")], Count(used.involuntary_switches)),
+                (
+                    &[("ctxswitchtype", "nonvoluntary")],
+                    Count(used.involuntary_switches),
+                ),
             ]
         },
     );
-    page.gauge("namedprocess_namegroup_num_procs", "Processes in the group", |now| {
-        [(&[], Count(now.processes))]
-    });
-    page.gauge("namedprocess_namegroup_num_threads", "Threads in the group", |now| {
-        [(&[], Count(now.threads))]
-    });
+    page.gauge(
+        "namedprocess_namegroup_num_procs",
+        "Processes in the group",
+        |now| [(&[], Count(now.processes))],
+    );
+    page.gauge(
+        "namedprocess_namegroup_num_threads",
+        "Threads in the group",
+        |now| [(&[], Count(now.threads))],
+    );
     page.gauge(
         "namedprocess_namegroup_memory_bytes",
         "Memory in bytes; pages that several share are in each",
@@ -257,12 +267,16 @@ fn open_telemetry(page: &mut Page<'_>) {
         "Time spent runnable without a CPU",
         |used| [(&[], Nanoseconds(used.runqueue_ns))],
     );
-    page.counter("process_disk_io_bytes", "Bytes from and towards storage", |used| {
-        [
-            (&[("disk_io_direction", "read")], Count(used.read_bytes)),
-            (&[("disk_io_direction", "write")], Count(used.written_bytes)),
-        ]
-    });
+    page.counter(
+        "process_disk_io_bytes",
+        "Bytes from and towards storage",
+        |used| {
+            [
+                (&[("disk_io_direction", "read")], Count(used.read_bytes)),
+                (&[("disk_io_direction", "write")], Count(used.written_bytes)),
+            ]
+        },
+    );
     page.counter("process_context_switches", "Context switches", |used| {
         [
             (

@@ -266,10 +266,16 @@ impl Stack {
         format!("{}://127.0.0.1:{}", self.scheme, self.http_port)
     }
 
+    /// Address of the agent's own page.
+    #[must_use]
+    pub fn agent_page(&self) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics_port)
+    }
+
     /// A figure of the agent's own page; 0 while there is no page.
     #[must_use]
     pub fn agent_figure(&self, name: &str) -> u64 {
-        let page = curl(&[&format!("http://127.0.0.1:{}/metrics", self.metrics_port)]).unwrap_or_default();
+        let page = curl(&[&self.agent_page()]).unwrap_or_default();
         let mut figures = page
             .lines()
             .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());

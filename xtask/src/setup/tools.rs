@@ -27,6 +27,8 @@ const PACKAGED: &[(&str, &str)] = &[
     ("tmux", "tmux"),
     ("strace", "strace"),
     ("curl", "curl"),
+    // e2e: scrapes our pages and checks them; promtool is in the same package.
+    ("prometheus", "prometheus"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mkfs.ext4", "e2fsprogs"),
