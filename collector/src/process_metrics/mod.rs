@@ -242,11 +242,6 @@ impl State {
 
     /// Takes those away that have been shown for the last time, and fills the places with those that used most lately.
     fn elect(&mut self, now: Instant) {
-        for command in self.commands.values_mut() {
-            if command.exported.as_ref().is_some_and(|group| group.leaving) {
-                command.exported = None;
-            }
-        }
         let mut ranks: Vec<(bool, f64, Arc<str>)> = Vec::new();
         for (name, command) in &self.commands {
             let group = command.exported.as_ref();
@@ -264,7 +259,14 @@ impl State {
             };
             let is_in = place < self.groups_max;
             match &mut command.exported {
-                Some(group) => group.leaving = !is_in,
+                // It was shown with all it has, and nothing came since.
+                Some(group) if group.leaving && !is_in => command.exported = None,
+                Some(group) => {
+                    if group.leaving {
+                        group.since = now;
+                    }
+                    group.leaving = !is_in;
+                }
                 None if is_in => {
                     command.exported = Some(Group {
                         used: Used::default(),

@@ -52,15 +52,7 @@ pub fn library() -> Result<PathBuf> {
     if let Some(library) = std::env::var_os("PROCSCOPE_LIBCHDB") {
         return Ok(library.into());
     }
-    let cache = match (
-        std::env::var_os("PROCSCOPE_CACHE"),
-        std::env::var_os("XDG_CACHE_HOME"),
-        std::env::var_os("HOME"),
-    ) {
-        (Some(cache), _, _) => PathBuf::from(cache),
-        (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
-        (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
-    };
+    let cache = cache()?;
     let mut found: Vec<PathBuf> = fs::read_dir(&cache)
         .with_context(|| format!("list {}: run `cargo xtask setup`", cache.display()))?
         .filter_map(|entry| Some(entry.ok()?.path().join("libchdb.so")))
@@ -70,6 +62,29 @@ pub fn library() -> Result<PathBuf> {
     found
         .pop()
         .with_context(|| format!("no libchdb.so in {}: run `cargo xtask setup`", cache.display()))
+}
+
+/// The folder of what `cargo xtask setup` brought.
+fn cache() -> Result<PathBuf> {
+    Ok(match (
+        std::env::var_os("PROCSCOPE_CACHE"),
+        std::env::var_os("XDG_CACHE_HOME"),
+        std::env::var_os("HOME"),
+    ) {
+        (Some(cache), _, _) => PathBuf::from(cache),
+        (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
+        (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
+    })
+}
+
+/// A program of the Python packages that `cargo xtask setup` installed.
+///
+/// # Errors
+/// When it is not there.
+pub fn python_program(name: &str) -> Result<PathBuf> {
+    let program = cache()?.join("venv/bin").join(name);
+    ensure!(program.exists(), "{} is missing: run `cargo xtask setup`", program.display());
+    Ok(program)
 }
 
 /// A port that nothing listens on.

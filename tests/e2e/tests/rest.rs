@@ -26,3 +26,16 @@ fn schemathesis_finds_no_answer_that_the_document_does_not_describe() -> Result<
     ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
+
+#[test]
+fn grpcio_knows_the_collector_by_reflection_alone() -> Result<()> {
+    let _alone = alone();
+    let stack = Stack::start()?;
+    let output = Command::new(python_program("python3")?)
+        .args(["-c", include_str!("rest/grpc_client.py"), &stack.grpc()])
+        .output()
+        .context("run Python")?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}

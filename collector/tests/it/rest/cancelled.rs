@@ -67,6 +67,7 @@ async fn a_question_that_nobody_waits_for_stops_in_the_engine() {
         wait_until("the question runs", is_running).await;
     });
     let told = asked.unwrap_err();
+    // Told by the collector or, at the same time, by the client itself.
     assert!(
         [Code::DeadlineExceeded, Code::Cancelled].contains(&told.code()),
         "{told}"
