@@ -176,10 +176,7 @@ pub async fn run(
         store.clone(),
         Arc::clone(&agents),
         Arc::clone(&stats),
-        Noted {
-            touched,
-            process_metrics: process_metrics.clone(),
-        },
+        Noted::new(touched, process_metrics.clone()),
         config.retention.samples_ms(),
         ready_sender,
     );

@@ -70,10 +70,19 @@ enum Outcome {
 /// Who is told of each snapshot that is stored.
 #[derive(Debug)]
 pub struct Noted {
-    /// Which minutes have new rows.
-    pub touched: Arc<Touched>,
-    /// What processes have used.
-    pub process_metrics: ProcessMetrics,
+    touched: Arc<Touched>,
+    process_metrics: ProcessMetrics,
+}
+
+impl Noted {
+    /// Those who know which minutes have new rows, and what processes have used.
+    #[must_use]
+    pub fn new(touched: Arc<Touched>, process_metrics: ProcessMetrics) -> Self {
+        Self {
+            touched,
+            process_metrics,
+        }
+    }
 }
 
 /// Takes snapshots from a queue to the store, in order, one insert at a time.

@@ -113,7 +113,7 @@ mod tests {
         }
         assert_eq!(pace.due.lock().unwrap().len(), CLIENTS_MAX + 1);
         assert!(pace.take(client(30_000), now).is_err());
-        pace.take(client(30_000), now + Duration::from_secs(60)).unwrap();
+        pace.take(client(30_000), now + Duration::from_mins(1)).unwrap();
         assert_eq!(pace.due.lock().unwrap().len(), 1, "those who rest are forgotten");
     }
 

@@ -80,7 +80,7 @@ mod tests {
         for (text, wait) in [
             ("5S", Some(Duration::from_secs(5))),
             ("99999999n", Some(Duration::from_nanos(99_999_999))),
-            ("1H", Some(Duration::from_secs(3_600))),
+            ("1H", Some(Duration::from_hours(1))),
             ("100000000S", None),
             ("S", None),
             ("5", None),

@@ -1,9 +1,13 @@
 //! A top again and again, each time a new interval is complete: for gRPC, SSE and WebSocket alike.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore,
+    Mutex, OwnedSemaphorePermit, Semaphore,
     mpsc::{self, error::SendTimeoutError},
     watch,
 };
@@ -31,6 +35,9 @@ pub const WATCH_WAIT: Duration = Duration::from_secs(10);
 /// How often a watcher looks for a new interval. Small against the shortest useful interval of a second.
 const WATCH_EVERY: Duration = Duration::from_millis(300);
 
+/// How long what is known of the newest interval serves others who watch the same hosts.
+const FRESH: Duration = Duration::from_millis(150);
+
 /// How long a watcher may leave an answer unread.
 pub const UNREAD_MAX: Duration = Duration::from_secs(30);
 
@@ -57,12 +64,16 @@ pub enum Refused {
 /// What a watcher reads; no more come after an end.
 pub type Answers = mpsc::Receiver<Result<Top, End>>;
 
+/// The end of the newest complete interval of some hosts, and when that was asked: no more than there are watchers.
+type Newest = HashMap<Vec<String>, (Instant, Option<i64>)>;
+
 /// All who watch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Watchers {
     queries: Queries,
     stats: Arc<SelfStats>,
     places: Arc<Semaphore>,
+    newest: Arc<Mutex<Newest>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -74,6 +85,7 @@ impl Watchers {
             queries,
             stats,
             places: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            newest: Arc::default(),
             stop,
         }
     }
@@ -99,6 +111,18 @@ impl Watchers {
         answer(&self.stats, "top", self.queries.top(query, clock::now_ms())).await
     }
 
+    /// The end of the newest complete interval, asked once for all who watch the same hosts.
+    async fn newest(&self, hosts: &[String]) -> Result<Option<i64>, QueryError> {
+        let mut known = self.newest.lock().await;
+        known.retain(|_hosts, (asked, _newest_ms)| asked.elapsed() < FRESH);
+        if let Some((_asked, newest_ms)) = known.get(hosts) {
+            return Ok(*newest_ms);
+        }
+        let newest_ms = self.queries.newest_complete_ms(hosts, clock::now_ms()).await?;
+        known.insert(hosts.to_vec(), (Instant::now(), newest_ms));
+        Ok(newest_ms)
+    }
+
     /// Sends a top each time a new interval is complete, until nobody reads any more.
     async fn watch(
         self,
@@ -116,10 +140,7 @@ impl Watchers {
         let mut lapsed = std::pin::pin!(lapsed);
         let mut shown_ms = None;
         loop {
-            let newest = self
-                .queries
-                .newest_complete_ms(&query.hosts, clock::now_ms())
-                .await;
+            let newest = self.newest(&query.hosts).await;
             let answer = match newest {
                 Ok(newest_ms) if newest_ms == shown_ms && shown_ms.is_some() => None,
                 Ok(None) => None,

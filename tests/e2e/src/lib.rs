@@ -66,15 +66,17 @@ pub fn library() -> Result<PathBuf> {
 
 /// The folder of what `cargo xtask setup` brought.
 fn cache() -> Result<PathBuf> {
-    Ok(match (
-        std::env::var_os("PROCSCOPE_CACHE"),
-        std::env::var_os("XDG_CACHE_HOME"),
-        std::env::var_os("HOME"),
-    ) {
-        (Some(cache), _, _) => PathBuf::from(cache),
-        (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
-        (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
-    })
+    Ok(
+        match (
+            std::env::var_os("PROCSCOPE_CACHE"),
+            std::env::var_os("XDG_CACHE_HOME"),
+            std::env::var_os("HOME"),
+        ) {
+            (Some(cache), _, _) => PathBuf::from(cache),
+            (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
+            (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
+        },
+    )
 }
 
 /// A program of the Python packages that `cargo xtask setup` installed.
@@ -83,7 +85,11 @@ fn cache() -> Result<PathBuf> {
 /// When it is not there.
 pub fn python_program(name: &str) -> Result<PathBuf> {
     let program = cache()?.join("venv/bin").join(name);
-    ensure!(program.exists(), "{} is missing: run `cargo xtask setup`", program.display());
+    ensure!(
+        program.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        program.display()
+    );
     Ok(program)
 }
 

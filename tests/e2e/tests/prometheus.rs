@@ -62,7 +62,9 @@ fn prometheus_scrapes_all_pages_and_evaluates_a_rule() -> Result<()> {
     let jobs = pages.iter().map(|(name, url)| {
         let (_, rest) = url.split_once("://").unwrap_or(("", url));
         let (target, path) = rest.split_once('/').unwrap_or((rest, ""));
-        format!("  - {{job_name: {name}, metrics_path: /{path}, static_configs: [{{targets: [\"{target}\"]}}]}}\n")
+        format!(
+            "  - {{job_name: {name}, metrics_path: /{path}, static_configs: [{{targets: [\"{target}\"]}}]}}\n"
+        )
     });
     let config = format!(
         "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [\"{}\"]\nscrape_configs:\n{}",
@@ -94,7 +96,11 @@ fn prometheus_scrapes_all_pages_and_evaluates_a_rule() -> Result<()> {
         let text = curl(&["--data-urlencode", &query, &url])?;
         Ok(serde_json::from_str::<Value>(&text)?["data"]["result"].clone())
     };
-    let figure = |result: &Value| result[0]["value"][1].as_str().and_then(|text| text.parse::<f64>().ok());
+    let figure = |result: &Value| {
+        result[0]["value"][1]
+            .as_str()
+            .and_then(|text| text.parse::<f64>().ok())
+    };
     wait_until("the rule says that a whole CPU burns", 60, || {
         let name = "groupname:cpu:rate10s{groupname=\"procscope-tests\"}";
         ask(name).is_ok_and(|result| figure(&result).is_some_and(|cpus| (0.5..1.2).contains(&cpus)))

@@ -14,16 +14,34 @@ fn schemathesis_finds_no_answer_that_the_document_does_not_describe() -> Result<
         .arg("120")
         .arg(python_program("schemathesis")?)
         .args(["run", &format!("{}/api/openapi.json", stack.http())])
-        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
-        .args(["--checks", "response_schema_conformance,negative_data_rejection,unsupported_method"])
+        .args([
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance",
+        ])
+        .args([
+            "--checks",
+            "response_schema_conformance,negative_data_rejection,unsupported_method",
+        ])
         // A live stream does not end, and a WebSocket is no answer.
         .args(["--exclude-path-regex", "^/api/v1/live"])
         .args(["--phases", "examples,coverage,fuzzing"])
-        .args(["--max-examples", "30", "--request-timeout", "20", "--seed", "7", "--no-color"])
+        .args([
+            "--max-examples",
+            "30",
+            "--request-timeout",
+            "20",
+            "--seed",
+            "7",
+            "--no-color",
+        ])
         .output()
         .context("run schemathesis")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 

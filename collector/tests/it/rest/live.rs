@@ -126,7 +126,9 @@ async fn a_new_interval_reaches_every_kind_of_listener_with_the_same_numbers() {
     let mut listeners = Vec::new();
     for _ in 0..64 {
         let mut events = listen(&collector, "/api/v1/live", "").await;
-        event(&mut events).await;
+        let mut line = String::new();
+        events.read_line(&mut line).await.unwrap();
+        assert!(line.starts_with("HTTP/1.1 200"), "{line}");
         listeners.push(events);
     }
     let (status, head, _) = get(&collector, "/api/v1/live", "").await;

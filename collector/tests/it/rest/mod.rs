@@ -5,6 +5,7 @@ mod live;
 
 use procscope_proto::v1::{self, GroupBy};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     queries::fleet,
@@ -400,7 +401,6 @@ async fn one_client_that_asks_too_fast_waits_and_others_do_not() {
     let collector = Collector::start(&engine).await;
     let mut refused = None;
     // One connection after the other is slower than the pace; many requests on one are not.
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = tokio::net::TcpStream::connect(collector.http).await.unwrap();
     let (mut reader, mut writer) = socket.split();
     let many = "GET /docs/none HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3_000)
