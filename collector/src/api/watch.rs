@@ -95,12 +95,12 @@ impl Watchers {
     /// # Errors
     /// When the question cannot be answered as it stands, or all places are taken.
     pub async fn open(&self, query: TopQuery, caller: Option<Caller>) -> Result<Answers, Refused> {
-        // Asked once in the open, so that a wrong question is refused at once and by its own code.
-        self.top(&query).await.map_err(Refused::Failed)?;
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.stats.refused("watchers");
             return Err(Refused::Full);
         };
+        // Asked once in the open, so that a wrong question is refused at once and by its own code.
+        self.top(&query).await.map_err(Refused::Failed)?;
         let (answers, receiver) = mpsc::channel(1);
         let open = self.stats.watch();
         tokio::spawn(self.clone().watch(query, answers, caller, (place, open)));
@@ -170,6 +170,48 @@ impl Watchers {
                     return;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::StoreConfig,
+        query::{GroupBy, Metric},
+        store::Store,
+    };
+
+    #[tokio::test]
+    async fn when_all_places_are_taken_nobody_more_watches_and_nothing_is_asked() {
+        let nowhere = Store::new(&StoreConfig {
+            url: "http://127.0.0.1:1".to_owned(),
+            user: String::new(),
+            password: None,
+            database: "procscope".to_owned(),
+        });
+        let stats = Arc::new(SelfStats::new());
+        let (_stop, stop) = watch::channel(false);
+        let watchers = Watchers::new(Queries::new(nowhere), Arc::clone(&stats), stop);
+        let query = TopQuery {
+            hosts: Vec::new(),
+            metric: Metric::Cpu,
+            limit: 0,
+            group_by: GroupBy::Process,
+            range: None,
+            last_intervals: 0,
+            name_contains: String::new(),
+        };
+        let taken = Arc::clone(&watchers.places).try_acquire_many_owned(64).unwrap();
+        let refused = watchers.open(query.clone(), None).await.unwrap_err();
+        assert!(matches!(refused, Refused::Full), "{refused:?}");
+        assert!(stats.text().contains("refused_total{reason=\"watchers\"} 1"));
+        drop(taken);
+        // There is a place again, and it is free again after a question that was not answered.
+        for _ in 0..WATCHERS_MAX + 1 {
+            let refused = watchers.open(query.clone(), None).await.unwrap_err();
+            assert!(matches!(refused, Refused::Failed(_)), "{refused:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! REST as a tool sees it that knows nothing but our OpenAPI document: many requests that fit it and many that do not.
+//! REST as a tool sees it that knows nothing but our `OpenAPI` document: many requests that fit it and many that do not.
 
 use std::process::Command;
 
