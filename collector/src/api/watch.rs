@@ -209,7 +209,7 @@ mod tests {
         assert!(stats.text().contains("refused_total{reason=\"watchers\"} 1"));
         drop(taken);
         // There is a place again, and it is free again after a question that was not answered.
-        for _ in 0..WATCHERS_MAX + 1 {
+        for _ in 0..=WATCHERS_MAX {
             let refused = watchers.open(query.clone(), None).await.unwrap_err();
             assert!(matches!(refused, Refused::Failed(_)), "{refused:?}");
         }
