@@ -195,10 +195,7 @@ pub async fn run(
     });
     let close_queue = ingest.closer();
     let queries = Queries::new(store);
-    let followers = [
-        follow_tokens(&access, &stats),
-        follow_certificates(&access, &stats),
-    ];
+    let followers = followers(&access, &stats);
     let bounds = Bounds::within(descriptors());
     // A page that a browser took from elsewhere can only reach us by a name of its own, and with nothing to show but
     // what this machine alone may see: where a credential is needed, any name will do.
@@ -315,6 +312,11 @@ fn services(
         .layer(middleware::from_fn_with_state(guard, guard::grpc))
         .layer(middleware::from_fn(refusals::explain))
         .into())
+}
+
+/// Those who read again what has changed on disk.
+fn followers(access: &Access, stats: &Arc<SelfStats>) -> [JoinHandle<()>; 2] {
+    [follow_tokens(access, stats), follow_certificates(access, stats)]
 }
 
 fn follow_tokens(access: &Access, stats: &Arc<SelfStats>) -> JoinHandle<()> {

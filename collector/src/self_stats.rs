@@ -237,6 +237,10 @@ impl SelfStats {
         );
         let question = "Time one question took";
         r.register_with_unit("question", question, Unit::Seconds, self.question_seconds.clone());
+    }
+
+    fn register_access(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "watchers",
             "Those who watch the live top, by gRPC, SSE or WebSocket",
@@ -247,10 +251,6 @@ impl SelfStats {
             "Those who watched and were dropped because they left an answer unread",
             self.watchers_dropped.clone(),
         );
-    }
-
-    fn register_access(&mut self) {
-        let r = &mut self.registry;
         r.register(
             "connections",
             "Connections that are open",

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Caller;
+use super::{Caller, door::site};
 
 /// Requests a second, over time: a page of many charts asks for some ten, a fleet's scripts for a hundred.
 const PER_SECOND: u32 = 250;
@@ -40,7 +40,7 @@ impl Pace {
     /// How long to wait before the next.
     pub fn asked(&self, caller: &Caller, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let client = match (&*caller.name, from) {
-            ("", Some(address)) => Client::At(network(address)),
+            ("", Some(address)) => Client::At(site(address)),
             ("", None) => Client::Others,
             _ => Client::Named(std::sync::Arc::clone(&caller.name)),
         };
@@ -66,14 +66,6 @@ impl Pace {
         }
         *at = next;
         Ok(())
-    }
-}
-
-/// Who has one address of IPv6 has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -119,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_client() {
-        let of = |text: &str| network(text.parse().unwrap());
+        let of = |text: &str| site(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
