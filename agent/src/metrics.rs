@@ -5,12 +5,12 @@ use std::{net::SocketAddr, sync::Arc, sync::atomic::AtomicU64};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use procscope_proto::v1;
-use procscope_startup::{Failure, Result};
+use procscope_startup::{Failure, Result, exposition};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
@@ -363,12 +363,15 @@ pub async fn serve(listener: std::net::TcpListener, metrics: Arc<Metrics>) -> st
     axum::serve(TcpListener::from_std(listener)?, router).await
 }
 
-async fn page(State(metrics): State<Arc<Metrics>>) -> Response {
-    const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match metrics.text() {
-        Some(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+async fn page(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
+    let Some(text) = metrics.text() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (form, text) = exposition(accept.unwrap_or(""), text);
+    ([(header::CONTENT_TYPE, form), (header::VARY, "accept")], text).into_response()
 }
 
 #[cfg(test)]

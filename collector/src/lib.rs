@@ -9,6 +9,7 @@ mod fault;
 pub mod groups;
 pub mod ingest;
 pub mod model;
+pub mod process_metrics;
 pub mod query;
 pub mod retention;
 pub mod rollup;
@@ -47,15 +48,17 @@ use crate::{
         host_check::HostCheck,
         http::{Http, router},
         refusals,
+        watch::Watchers,
     },
     config::Config,
     ingest::{Agents, Ingest, MESSAGE_BYTES_MAX, Parts, QUEUE_LEN_MAX},
+    process_metrics::ProcessMetrics,
     query::Queries,
     retention::Room,
     rollup::{Rollup, Touched},
     self_stats::SelfStats,
     store::{Store, StoreError},
-    writer::Writer,
+    writer::{Noted, Writer},
 };
 
 /// How long open calls and unwritten snapshots may take at the end.
@@ -169,11 +172,12 @@ pub async fn run(
         stats: Arc::clone(&stats),
     };
     let rollup = tokio::spawn(rollup.run(ready.clone()));
+    let process_metrics = ProcessMetrics::default();
     let writer = Writer::new(
         store.clone(),
         Arc::clone(&agents),
         Arc::clone(&stats),
-        touched,
+        Noted::new(touched, process_metrics.clone()),
         config.retention.samples_ms(),
         ready_sender,
     );
@@ -194,10 +198,7 @@ pub async fn run(
     let queries = Queries::new(store)
         .keeping(config.retention)
         .grouping(config.groups);
-    let followers = [
-        follow_tokens(&access, &stats),
-        follow_certificates(&access, &stats),
-    ];
+    let followers = followers(&access, &stats);
     let bounds = Bounds::within(descriptors());
     // A page that a browser took from elsewhere can only reach us by a name of its own, and with nothing to show but
     // what this machine alone may see: where a credential is needed, any name will do.
@@ -207,7 +208,8 @@ pub async fn run(
     let (grpc_address, http_address) = (listeners.grpc.local_addr()?, listeners.http.local_addr()?);
     let door =
         |listener, speaks| door::open(listener, access.tls.clone(), speaks, bounds, Arc::clone(&stats));
-    let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let watchers = Watchers::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), watchers.clone());
     let services = services(health_service, ingest, grpc, guard(is_open(&grpc_address)))?;
     let grpc_door = ReceiverStream::new(door(listeners.grpc, Speaks::Grpc)).map(Ok::<_, std::io::Error>);
     let grpc = bounded_server()
@@ -216,6 +218,8 @@ pub async fn run(
         .serve_with_incoming_shutdown(grpc_door, stopped(stop.clone()));
     let routes = router(Http {
         queries,
+        watchers,
+        process_metrics,
         stats: Arc::clone(&stats),
         ready,
         room,
@@ -311,6 +315,11 @@ fn services(
         .layer(middleware::from_fn_with_state(guard, guard::grpc))
         .layer(middleware::from_fn(refusals::explain))
         .into())
+}
+
+/// Those who read again what has changed on disk.
+fn followers(access: &Access, stats: &Arc<SelfStats>) -> [JoinHandle<()>; 2] {
+    [follow_tokens(access, stats), follow_certificates(access, stats)]
 }
 
 fn follow_tokens(access: &Access, stats: &Arc<SelfStats>) -> JoinHandle<()> {

@@ -37,6 +37,16 @@ impl Drop for OpenConnection {
     }
 }
 
+/// Somebody who watches; leaving it counts them off.
+#[derive(Debug)]
+pub struct OpenWatch(Gauge);
+
+impl Drop for OpenWatch {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A question and how its answer ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Question {
@@ -82,6 +92,8 @@ pub struct SelfStats {
     store_ready: Gauge,
     questions: Family<Question, Counter>,
     question_seconds: Histogram,
+    watchers: Gauge,
+    watchers_dropped: Counter,
 }
 
 impl Default for SelfStats {
@@ -123,6 +135,8 @@ impl SelfStats {
             store_ready: Gauge::default(),
             questions: Family::default(),
             question_seconds: seconds(),
+            watchers: Gauge::default(),
+            watchers_dropped: Counter::default(),
         };
         stats.register();
         stats
@@ -227,6 +241,16 @@ impl SelfStats {
 
     fn register_access(&mut self) {
         let r = &mut self.registry;
+        r.register(
+            "watchers",
+            "Those who watch the live top, by gRPC, SSE or WebSocket",
+            self.watchers.clone(),
+        );
+        r.register(
+            "watchers_dropped",
+            "Those who watched and were dropped because they left an answer unread",
+            self.watchers_dropped.clone(),
+        );
         r.register(
             "connections",
             "Connections that are open",
@@ -382,6 +406,18 @@ impl SelfStats {
             .get_or_create(&Question { question, outcome })
             .inc();
         self.question_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Somebody watches until what this returns is dropped.
+    #[must_use]
+    pub fn watch(&self) -> OpenWatch {
+        self.watchers.inc();
+        OpenWatch(self.watchers.clone())
+    }
+
+    /// Somebody left an answer unread.
+    pub fn watcher_dropped(&self) {
+        self.watchers_dropped.inc();
     }
 
     /// Snapshots on their way to the store.

@@ -15,6 +15,7 @@ use crate::{
     fault::{self, Point},
     ingest::Agents,
     model::{AgentEpoch, Snapshot},
+    process_metrics::ProcessMetrics,
     rollup::Touched,
     self_stats::SelfStats,
     store::{
@@ -66,13 +67,31 @@ enum Outcome {
     Refused(StoreError),
 }
 
+/// Who is told of each snapshot that is stored.
+#[derive(Debug)]
+pub struct Noted {
+    touched: Arc<Touched>,
+    process_metrics: ProcessMetrics,
+}
+
+impl Noted {
+    /// Those who know which minutes have new rows, and what processes have used.
+    #[must_use]
+    pub fn new(touched: Arc<Touched>, process_metrics: ProcessMetrics) -> Self {
+        Self {
+            touched,
+            process_metrics,
+        }
+    }
+}
+
 /// Takes snapshots from a queue to the store, in order, one insert at a time.
 #[derive(Debug)]
 pub struct Writer {
     store: Store,
     agents: Arc<Agents>,
     stats: Arc<SelfStats>,
-    touched: Arc<Touched>,
+    noted: Noted,
     /// Milliseconds for which samples are kept.
     kept_ms: i64,
     ready: watch::Sender<bool>,
@@ -82,14 +101,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer that says through `ready` whether the store takes inserts, and notes in `touched` what it wrote to.
+    /// A writer that says through `ready` whether the store takes inserts, and tells `noted` what it wrote.
     /// What is older than `kept_ms` is set aside, for the store would drop it at once.
     #[must_use]
     pub fn new(
         store: Store,
         agents: Arc<Agents>,
         stats: Arc<SelfStats>,
-        touched: Arc<Touched>,
+        noted: Noted,
         kept_ms: i64,
         ready: watch::Sender<bool>,
     ) -> Self {
@@ -98,7 +117,7 @@ impl Writer {
             store,
             agents,
             stats,
-            touched,
+            noted,
             kept_ms,
             ready,
             said_too_old: None,
@@ -356,7 +375,12 @@ impl Writer {
         let delay_ms = u64::try_from(clock::now_ms() - snapshot.time_ms).unwrap_or(0);
         self.stats
             .stored(snapshot.encoded.len(), Duration::from_millis(delay_ms));
-        if !self.touched.touch(Step::Minute, &snapshot.host, snapshot.time_ms) {
+        self.noted.process_metrics.stored(&snapshot, Instant::now());
+        if !self
+            .noted
+            .touched
+            .touch(Step::Minute, &snapshot.host, snapshot.time_ms)
+        {
             self.stats.rollup_forgotten();
         }
         self.agents.stored(snapshot.agent, snapshot.seq);

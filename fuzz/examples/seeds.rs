@@ -40,7 +40,7 @@ fn main() -> io::Result<()> {
 
 /// One with something in every list.
 fn snapshot(seq: u64) -> v1::Snapshot {
-    let samples = (1..=3).map(|pid| v1::ProcessSample {
+    let samples = (1..=3_u32).map(|pid| v1::ProcessSample {
         process_id: [[1; 12].as_slice(), &pid.to_be_bytes()].concat(),
         pid,
         parent_pid: 1,

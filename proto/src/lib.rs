@@ -2,6 +2,9 @@
 //!
 //! Agent and collector meet only here; each converts into its own types at its door.
 
+#[cfg(feature = "schema")]
+mod json;
+
 /// Messages and services of package `procscope.v1`.
 #[allow(
     clippy::pedantic,

@@ -3,6 +3,7 @@
 
 mod config;
 mod duration;
+mod exposition;
 mod failure;
 mod folder;
 mod listen;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use config::{Common, read_config};
 pub use duration::{format_duration, parse_duration};
+pub use exposition::exposition;
 pub use failure::{Failure, Result, finish};
 pub use folder::{check_state_folder, open_folder};
 pub use listen::{check_listen, is_loopback_host};

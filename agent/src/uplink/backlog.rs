@@ -132,7 +132,7 @@ pub(super) async fn run(way: Arc<Way>, outbox: Arc<Outbox>) {
             continue;
         }
         let wait = wait(&status, is_refusal(status.code()) && !suspicion.is_on(), backoff);
-        warn!(reason = %describe(way, &status), retry_in_ms = wait.as_millis(), "the backlog does not get through");
+        warn!(reason = %describe(&way, &status), retry_in_ms = wait.as_millis(), "the backlog does not get through");
         backoff = (backoff * 2).min(BACKOFF_MAX);
         tokio::time::sleep(wait).await;
     }

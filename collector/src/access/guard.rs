@@ -13,7 +13,7 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{Caller, Scope, Sparse, door::Peer, tokens::Tokens};
-use crate::{clock, self_stats::SelfStats};
+use crate::{api::problem::Problem, clock, self_stats::SelfStats};
 
 /// How long one who shows a wrong token waits for the answer.
 const DELAY: Duration = Duration::from_millis(500);
@@ -209,7 +209,7 @@ async fn let_in(peer: Option<&Peer>, request: Request, next: Next) -> Response {
 }
 
 /// Before every route of the HTTP port but those that say whether we live.
-pub async fn http(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub async fn http(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let peer = request
         .extensions()
         .get::<ConnectInfo<Peer>>()
@@ -218,12 +218,18 @@ pub async fn http(State(guard): State<Guard>, request: Request, next: Next) -> R
         return anybodys(peer.as_ref(), request, next).await;
     }
     match guard.admit(Scope::Query, peer.as_ref(), request.headers()).await {
-        Ok(_caller) => let_in(peer.as_ref(), request, next).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            let mut response = let_in(peer.as_ref(), request, next).await;
+            // For the log, which is written outside of us.
+            response.extensions_mut().insert(caller);
+            response
+        }
         Err(Denied::Unknown(why)) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
-            (StatusCode::UNAUTHORIZED, ask, format!("{why}\n")).into_response()
+            (ask, Problem::new(StatusCode::UNAUTHORIZED, why)).into_response()
         }
-        Err(Denied::Forbidden(why)) => (StatusCode::FORBIDDEN, format!("{why}\n")).into_response(),
+        Err(Denied::Forbidden(why)) => Problem::new(StatusCode::FORBIDDEN, why).into_response(),
     }
 }
 

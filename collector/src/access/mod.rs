@@ -5,6 +5,7 @@ pub mod certs;
 pub mod door;
 pub mod guard;
 pub mod limits;
+pub mod pace;
 pub mod tls;
 pub mod tokens;
 

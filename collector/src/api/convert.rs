@@ -27,6 +27,12 @@ pub fn timestamp(ms: i64) -> Timestamp {
     }
 }
 
+/// A timestamp as RFC 3339, in UTC.
+pub(super) fn text_of(time: Timestamp) -> String {
+    jiff::Timestamp::new(time.seconds, time.nanos)
+        .map_or_else(|_out_of_range| String::new(), |time| time.to_string())
+}
+
 fn range(range: TimeRange) -> v1::TimeRange {
     v1::TimeRange {
         start: Some(timestamp(range.start_ms)),
@@ -45,6 +51,7 @@ pub(super) fn asked_range(range: Option<v1::TimeRange>) -> Result<Option<AskedRa
     Ok(Some(AskedRange {
         start_ms: side("range.start", range.start)?,
         end_ms: side("range.end", range.end)?,
+        last_ms: None,
     }))
 }
 

@@ -1,16 +1,15 @@
 //! `QueryService` over gRPC, with health and reflection beside it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, sync::Arc};
 
 use procscope_proto::v1::{self, query_service_server::QueryService};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{come_again, convert, invalid_argument, outcome, status};
+use super::{
+    come_again, convert, invalid_argument, status,
+    watch::{End, Refused, STOPPING, WATCH_WAIT, WATCHERS_FULL, Watchers},
+};
 use crate::{
     access::Caller,
     clock,
@@ -18,36 +17,22 @@ use crate::{
     self_stats::SelfStats,
 };
 
-/// Watchers at once: each asks the store a small question a few times a second.
-const WATCHERS_MAX: usize = 64;
-
-/// How long those wait who would watch when all places are taken: people watch for minutes.
-const WATCH_WAIT: Duration = Duration::from_secs(10);
-
-/// How often a watcher looks for a new interval. Small against the shortest useful interval of a second.
-const WATCH_EVERY: Duration = Duration::from_millis(300);
-
-/// How long a watcher may leave an answer unread.
-const UNREAD_MAX: Duration = Duration::from_secs(30);
-
 /// Answers questions over gRPC.
 #[derive(Debug, Clone)]
 pub struct Grpc {
     queries: Queries,
     stats: Arc<SelfStats>,
-    watchers: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
+    watchers: Watchers,
 }
 
 impl Grpc {
-    /// Answers from `queries`; watchers end when `stop` becomes true.
+    /// Answers from `queries`.
     #[must_use]
-    pub fn new(queries: Queries, stats: Arc<SelfStats>, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(queries: Queries, stats: Arc<SelfStats>, watchers: Watchers) -> Self {
         Self {
             queries,
             stats,
-            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
-            stop,
+            watchers,
         }
     }
 
@@ -57,11 +42,9 @@ impl Grpc {
         question: &'static str,
         answer: impl Future<Output = Result<T, QueryError>>,
     ) -> Result<T, Status> {
-        let started = Instant::now();
-        let answered = answer.await;
-        let word = answered.as_ref().err().map_or("ok", |error| outcome(error).word);
-        self.stats.asked(question, word, started.elapsed());
-        answered.map_err(|error| status(&error))
+        super::answer(&self.stats, question, answer)
+            .await
+            .map_err(|error| status(&error))
     }
 
     async fn top(&self, query: &TopQuery) -> Result<v1::ListTopProcessesResponse, Status> {
@@ -69,58 +52,6 @@ impl Grpc {
             .answer("top", self.queries.top(query, clock::now_ms()))
             .await?;
         Ok(convert::top(answer, query))
-    }
-
-    /// Sends a top each time a new interval is complete, until nobody reads any more.
-    async fn watch(
-        self,
-        query: TopQuery,
-        answers: mpsc::Sender<Result<v1::WatchTopProcessesResponse, Status>>,
-        caller: Option<Caller>,
-        _place: OwnedSemaphorePermit,
-    ) {
-        let lapsed = async {
-            match &caller {
-                Some(caller) => caller.lapsed().await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut lapsed = std::pin::pin!(lapsed);
-        let mut shown_ms = None;
-        loop {
-            let newest = self
-                .queries
-                .newest_complete_ms(&query.hosts, clock::now_ms())
-                .await;
-            let answer = match newest {
-                Ok(newest_ms) if newest_ms == shown_ms && shown_ms.is_some() => None,
-                Ok(None) => None,
-                Ok(newest_ms) => {
-                    shown_ms = newest_ms;
-                    Some(self.top(&query).await)
-                }
-                Err(error) => Some(Err(status(&error))),
-            };
-            if let Some(answer) = answer {
-                let failed = answer.is_err();
-                let answer = answer.map(|top| v1::WatchTopProcessesResponse { top: Some(top) });
-                if answers.send_timeout(answer, UNREAD_MAX).await.is_err() || failed {
-                    return;
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(WATCH_EVERY) => {}
-                () = answers.closed() => return,
-                why = &mut lapsed => {
-                    drop(answers.try_send(Err(Status::unauthenticated(why))));
-                    return;
-                }
-                () = crate::stopped(self.stop.clone()) => {
-                    drop(answers.try_send(Err(Status::unavailable("the collector is stopping"))));
-                    return;
-                }
-            }
-        }
     }
 }
 
@@ -134,7 +65,8 @@ impl QueryService for Grpc {
         Ok(Response::new(self.top(&query).await?))
     }
 
-    type WatchTopProcessesStream = ReceiverStream<Result<v1::WatchTopProcessesResponse, Status>>;
+    type WatchTopProcessesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchTopProcessesResponse, Status>> + Send>>;
 
     async fn watch_top_processes(
         &self,
@@ -149,17 +81,20 @@ impl QueryService for Grpc {
             ));
         }
         let query = convert::top_query(request)?;
-        // Asked once in the open, so that a wrong question is refused at once and by its own code.
-        self.top(&query).await?;
-        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_full| {
-            come_again(
-                WATCH_WAIT,
-                format!("{WATCHERS_MAX} watch already, which is the most"),
-            )
-        })?;
-        let (answers, receiver) = mpsc::channel(1);
-        tokio::spawn(self.clone().watch(query, answers, caller, place));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let tops = match self.watchers.open(query.clone(), caller).await {
+            Ok(tops) => ReceiverStream::new(tops),
+            Err(Refused::Failed(error)) => return Err(status(&error)),
+            Err(Refused::Full) => return Err(come_again(WATCH_WAIT, WATCHERS_FULL)),
+        };
+        let answers = tops.map(move |top| match top {
+            Ok(top) => Ok(v1::WatchTopProcessesResponse {
+                top: Some(convert::top(top, &query)),
+            }),
+            Err(End::Failed(error)) => Err(status(&error)),
+            Err(End::Lapsed(why)) => Err(Status::unauthenticated(why)),
+            Err(End::Stopping) => Err(Status::unavailable(STOPPING)),
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn get_process_history(

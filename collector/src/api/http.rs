@@ -1,21 +1,41 @@
 //! HTTP: health, the collector's own metrics, and one page that shows the top.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use procscope_startup::exposition;
 use tokio::sync::watch;
+use tower_http::compression::CompressionLayer;
+use tracing::info;
 
-use super::{host_check::HostCheck, message, outcome};
+use super::{
+    host_check::HostCheck,
+    html::escape,
+    message, outcome,
+    problem::Problem,
+    rest::{self, Rest},
+    watch::Watchers,
+};
 use crate::{
-    access::guard::{self, Guard},
+    access::{
+        Caller,
+        door::Peer,
+        guard::{self, Guard},
+        pace::Pace,
+    },
     clock,
+    process_metrics::ProcessMetrics,
     query::{GroupBy, Metric, Queries, Top, TopQuery},
     retention::Room,
     self_stats::SelfStats,
@@ -40,6 +60,10 @@ const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;ma
 pub struct Http {
     /// Answers for the page.
     pub queries: Queries,
+    /// The live top.
+    pub watchers: Watchers,
+    /// What processes have used, for Prometheus.
+    pub process_metrics: ProcessMetrics,
     /// Our own figures.
     pub stats: Arc<SelfStats>,
     /// Whether the store answers and its tables are ours.
@@ -52,20 +76,89 @@ pub struct Http {
     pub guard: Guard,
 }
 
+/// How long an answer may take to begin: longer than the store allows a question.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// Characters of an address in the log: ours have some hundred.
+const LOGGED_CHARS_MAX: usize = 500;
+
 /// All routes.
 pub fn router(http: Http) -> Router {
     let (check, asked) = (http.host_check, http.guard.clone());
+    let (paced, pace) = (Arc::clone(&http.stats), Arc::new(Pace::default()));
+    let rest = rest::router(Rest {
+        queries: http.queries.clone(),
+        stats: Arc::clone(&http.stats),
+        watchers: http.watchers.clone(),
+    });
     Router::new()
         .route("/", get(page))
         .route("/style.css", get(style))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/metrics/processes", get(process_metrics))
         .with_state(http)
+        .merge(rest)
+        .fallback(rest::unknown)
+        .method_not_allowed_fallback(rest::wrong_method)
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(rest::without_body))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            in_pace(Arc::clone(&pace), Arc::clone(&paced), request, next)
+        }))
         .layer(middleware::from_fn_with_state(asked, guard::http))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             check_name(check, request, next)
         }))
+        .layer(middleware::from_fn(logged))
+}
+
+/// Writes a line for each request once its answer begins.
+async fn logged(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let address: String = request.uri().to_string().chars().take(LOGGED_CHARS_MAX).collect();
+    let from = request.extensions().get::<ConnectInfo<Peer>>();
+    let from = from.map_or_else(String::new, |peer| peer.0.address.to_string());
+    let response = next.run(request).await;
+    let caller = response.extensions().get::<Caller>();
+    info!(
+        target: "procscope_collector::requests",
+        %method,
+        address,
+        status = response.status().as_u16(),
+        milliseconds = started.elapsed().as_secs_f64() * 1_000.0,
+        from,
+        caller = caller.map_or("", |caller| &*caller.name),
+        "answered"
+    );
+    response
+}
+
+/// Refuses what comes faster than one client may ask.
+async fn in_pace(pace: Arc<Pace>, stats: Arc<SelfStats>, request: Request, next: Next) -> Response {
+    // Where there is no caller, nobody was asked who they are: whether we live is told at once.
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        let from = request.extensions().get::<ConnectInfo<Peer>>();
+        if let Err(wait) = pace.asked(caller, from.map(|peer| peer.0.address.ip()), Instant::now()) {
+            stats.refused("pace");
+            let detail = "more requests a second than one client may send: come again a little later";
+            return Problem::come_again(StatusCode::TOO_MANY_REQUESTS, wait, detail).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// Lets no answer take for ever to begin. Dropping it ends its question in the store too.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_late) => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "the answer took longer than 30 s").into_response()
+        }
+    }
 }
 
 /// Checks the name and adds the headers that every answer has.
@@ -73,8 +166,8 @@ async fn check_name(check: HostCheck, request: Request, next: Next) -> Response 
     let mut response = if check.allows(request.uri(), request.headers()) {
         next.run(request).await
     } else {
-        let why = "only loopback names (localhost, 127.0.0.1, [::1]) are served; --insecure allows others\n";
-        (StatusCode::FORBIDDEN, why).into_response()
+        let why = "only loopback names (localhost, 127.0.0.1, [::1]) are served; --insecure allows others";
+        Problem::new(StatusCode::FORBIDDEN, why).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
@@ -83,7 +176,9 @@ async fn check_name(check: HostCheck, request: Request, next: Next) -> Response 
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -98,9 +193,21 @@ async fn readyz(State(http): State<Http>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
-async fn metrics(State(http): State<Http>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], http.stats.text()).into_response()
+async fn metrics(State(http): State<Http>, headers: HeaderMap) -> Response {
+    for_prometheus(&headers, http.stats.text())
+}
+
+async fn process_metrics(State(http): State<Http>, headers: HeaderMap) -> Response {
+    for_prometheus(&headers, http.process_metrics.page(Instant::now()))
+}
+
+/// A page in the form that is asked for.
+fn for_prometheus(headers: &HeaderMap, page: String) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let (form, page) = exposition(accept.unwrap_or(""), page);
+    ([(header::CONTENT_TYPE, form), (header::VARY, "accept")], page).into_response()
 }
 
 async fn style() -> Response {
@@ -169,30 +276,4 @@ fn table(top: &Top) -> String {
 
 fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_out_of_range| ms.to_string(), |time| time.to_string())
-}
-
-/// Text as HTML, for elements and for attributes in double quotes.
-fn escape(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            c => html.push(c),
-        }
-    }
-    html
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_stays_text() {
-        assert_eq!(escape("<script>\"'&"), "&lt;script&gt;&quot;&#39;&amp;");
-    }
 }

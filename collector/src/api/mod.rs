@@ -3,17 +3,21 @@
 pub mod convert;
 pub mod grpc;
 pub mod host_check;
+mod html;
 pub mod http;
+pub mod problem;
 pub mod refusals;
+mod rest;
+pub mod watch;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::warn;
 
-use crate::{query::QueryError, store::StoreError};
+use crate::{query::QueryError, self_stats::SelfStats, store::StoreError};
 
 /// How long those wait who ask while as many as may are asking: questions take less than a second.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
@@ -72,6 +76,19 @@ pub fn message(error: &QueryError) -> String {
         _ => "the store could not answer the question; the collector's log says why",
     }
     .to_owned()
+}
+
+/// Times a question and counts how its answer ended.
+async fn answer<T>(
+    stats: &SelfStats,
+    question: &'static str,
+    answer: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, QueryError> {
+    let started = Instant::now();
+    let answered = answer.await;
+    let word = answered.as_ref().err().map_or("ok", |error| outcome(error).word);
+    stats.asked(question, word, started.elapsed());
+    answered
 }
 
 /// An error as gRPC tells it, with the field where the request was wrong.

@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// Rows of a page without a size.
-const PAGE: u32 = 100;
+pub(crate) const PAGE: u32 = 100;
 
 /// Rows a page may have.
-const PAGE_MAX: u32 = 100_000;
+pub(crate) const PAGE_MAX: u32 = 100_000;
 
 /// Exits as they were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,6 +73,7 @@ impl PageToken {
         let range = AskedRange {
             start_ms: Some(number(start)?),
             end_ms: Some(number(end)?),
+            last_ms: None,
         };
         if of != question {
             return Err(wrong());

@@ -4,6 +4,7 @@ mod coverage;
 mod exits;
 mod history;
 mod hosts;
+pub(crate) mod limits;
 mod range;
 mod top;
 mod windows;
@@ -32,10 +33,10 @@ const AT_ONCE_MAX: usize = 8;
 const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Hosts that a question may name, and that an answer lists.
-const HOSTS_MAX: usize = 10_000;
+pub(crate) const HOSTS_MAX: usize = 10_000;
 
 /// Bytes of a name or an expression in a question.
-const TEXT_BYTES_MAX: usize = 1_000;
+pub(crate) const TEXT_BYTES_MAX: usize = 1_000;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

@@ -7,19 +7,19 @@ use crate::{
 };
 
 /// An hour: the range of most questions without one.
-pub(super) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// The longest range: a leap year, for which hours are kept.
-pub(super) const RANGE_MS_MAX: i64 = 366 * 24 * HOUR_MS;
+pub(crate) const RANGE_MS_MAX: i64 = 366 * 24 * HOUR_MS;
 
 /// How far back "the last" is looked for.
 const LOOKBACK_MS_MAX: i64 = 168 * HOUR_MS;
 
 /// Intervals that may be asked for.
-const INTERVALS_MAX: u32 = 3_600;
+pub(crate) const INTERVALS_MAX: u32 = 3_600;
 
 /// Intervals of a top without a range.
-const INTERVALS: u32 = 10;
+pub(crate) const INTERVALS: u32 = 10;
 
 /// How far back the newest interval is looked for, one window after the other.
 const LOOKBACKS_MS: [i64; 4] = [120_000, HOUR_MS, 24 * HOUR_MS, LOOKBACK_MS_MAX];
@@ -40,6 +40,8 @@ pub struct AskedRange {
     pub start_ms: Option<i64>,
     /// Milliseconds since 1970; absent: the end of the newest complete interval.
     pub end_ms: Option<i64>,
+    /// The length where the start is absent; absent: the question's own.
+    pub last_ms: Option<i64>,
 }
 
 impl AskedRange {
@@ -48,7 +50,8 @@ impl AskedRange {
     /// The end is brought back to `now_ms`: nothing is known of the future.
     pub(super) fn or_last(self, default_ms: i64, now_ms: i64) -> Result<TimeRange, QueryError> {
         let end_ms = self.end_ms.map_or(now_ms, |end_ms| end_ms.min(now_ms));
-        let start_ms = self.start_ms.unwrap_or_else(|| end_ms.saturating_sub(default_ms));
+        let length_ms = self.last_ms.unwrap_or(default_ms);
+        let start_ms = self.start_ms.unwrap_or_else(|| end_ms.saturating_sub(length_ms));
         if start_ms >= end_ms {
             return Err(QueryError::invalid(
                 "range",
@@ -114,6 +117,7 @@ impl Queries {
             Some(AskedRange {
                 start_ms: None,
                 end_ms: Some(end_ms),
+                last_ms: None,
             }) if asked_intervals > 0 => {
                 return self.intervals_up_to(end_ms.min(now_ms), intervals, hosts).await;
             }
@@ -253,6 +257,7 @@ mod tests {
         let asked = AskedRange {
             start_ms: Some(NOW_MS - 10),
             end_ms: Some(NOW_MS + 10),
+            last_ms: None,
         };
         assert_eq!(
             asked.or_last(1, NOW_MS).unwrap(),
@@ -262,11 +267,11 @@ mod tests {
             }
         );
         let open = AskedRange {
-            start_ms: None,
-            end_ms: None,
+            last_ms: Some(60),
+            ..AskedRange::default()
         };
         assert_eq!(
-            open.or_last(60, NOW_MS).unwrap(),
+            open.or_last(1, NOW_MS).unwrap(),
             TimeRange {
                 start_ms: NOW_MS - 60,
                 end_ms: NOW_MS
@@ -288,6 +293,7 @@ mod tests {
             let asked = AskedRange {
                 start_ms: Some(start_ms),
                 end_ms: Some(end_ms),
+                last_ms: None,
             };
             assert!(asked.or_last(1, NOW_MS).is_err(), "{start_ms} {end_ms}");
         }

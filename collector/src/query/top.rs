@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// Rows of a top without a limit.
-const LIMIT: u32 = 10;
+pub(crate) const LIMIT: u32 = 10;
 
 /// Rows a top may have.
-const LIMIT_MAX: u32 = 1_000;
+pub(crate) const LIMIT_MAX: u32 = 1_000;
 
 /// Members of a group without a limit.
-const MEMBERS: u32 = 100;
+pub(crate) const MEMBERS: u32 = 100;
 
 /// What to rank by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

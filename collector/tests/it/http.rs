@@ -5,7 +5,9 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::support::{Agent, Collector, Engine, channel, get, now_ms, push, sample, snapshot, wait_until};
+use crate::support::{
+    Agent, Collector, Engine, channel, get, now_ms, push, sample, send, snapshot, wait_until,
+};
 
 #[tokio::test]
 async fn the_page_shows_the_top_as_text_and_runs_nothing() {
@@ -152,6 +154,57 @@ async fn the_metrics_count_what_happened() {
         collector.metric("procscope_collector_agents_connected").await == 0
     })
     .await;
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn each_stored_snapshot_is_once_in_the_metrics_of_processes() {
+    let engine = Engine::start();
+    let collector = Collector::start(&engine).await;
+    let page = async |accept: &str| {
+        let request = format!(
+            "GET /metrics/processes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{accept}\r\n"
+        );
+        let (_, head, body) = send(collector.http, &request).await;
+        (head, String::from_utf8(body).unwrap())
+    };
+    let mut agent = Agent::new(1);
+    let mut frame = |at: i64| {
+        let samples = vec![sample(1, "a", 250, 7), sample(2, "a", 250, 7)];
+        agent.freeze(&snapshot("h", now_ms() + at * 1_000, samples))
+    };
+    let first = frame(0);
+    push(&collector, std::slice::from_ref(&first)).await.unwrap();
+    let (head, text) = page("").await;
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let seconds = "namedprocess_namegroup_cpu_seconds_total{groupname=";
+    assert!(
+        text.contains(&format!("{seconds}\"a\",mode=\"unsplit\"}} 0.000000000\n")),
+        "shown at zero first: {text}"
+    );
+    assert!(
+        text.contains(&format!("{seconds}\"other\",mode=\"unsplit\"}} 0.500000000\n")),
+        "{text}"
+    );
+    // The first comes again, as after a lost acknowledgement.
+    push(&collector, &[first, frame(1)]).await.unwrap();
+    let (head, text) = page("Accept: application/openmetrics-text\r\n").await;
+    assert!(
+        head.contains("content-type: application/openmetrics-text") && text.ends_with("# EOF\n"),
+        "{head}"
+    );
+    assert!(
+        text.contains(&format!("{seconds}\"a\",mode=\"unsplit\"}} 0.500000000\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains("namedprocess_namegroup_num_procs{groupname=\"a\"} 2\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("namedprocess_namegroup_memory_bytes{groupname=\"a\",memtype=\"resident\"} 14680064\n"),
+        "{text}"
+    );
     collector.stop().await;
 }
 

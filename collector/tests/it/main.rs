@@ -29,6 +29,7 @@ mod ingest;
 mod migrations;
 mod outage;
 mod queries;
+mod rest;
 mod rollups;
 mod sql;
 mod support;

@@ -1,5 +1,7 @@
 //! An engine, a collector and an agent for each test.
 
+mod wire;
+
 use std::{
     fs,
     future::Future,
@@ -25,6 +27,8 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Status, Streaming, transport::Channel};
+
+pub(crate) use wire::{get, send};
 
 pub(crate) const TOKEN: &str = "token-of-the-tests";
 pub(crate) const PASSWORD: &str = "password-of-the-tests";
@@ -175,6 +179,23 @@ impl Engine {
 
     pub(crate) async fn execute(&self, sql: &str) {
         self.sql().query_raw(sql).execute().await.unwrap();
+    }
+
+    /// Sends a statement with its data; status and what was said.
+    pub(crate) async fn post(&self, sql: &str, data: &[u8]) -> (u16, String) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut socket = tokio::net::TcpStream::connect(&self.address).await.unwrap();
+        // Blanks are all that our statements have to escape.
+        let query = sql.replace(' ', "%20");
+        let head = format!(
+            "POST /?database=procscope&query={query} HTTP/1.1\r\nHost: localhost\r\nX-ClickHouse-User: procscope\r\n\
+             X-ClickHouse-Key: {PASSWORD}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            data.len()
+        );
+        socket.write_all(&[head.as_bytes(), data].concat()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
     }
 
     pub(crate) async fn number(&self, sql: &str) -> u64 {
@@ -349,19 +370,6 @@ pub(crate) async fn channel(address: std::net::SocketAddr) -> Channel {
         .connect()
         .await
         .unwrap()
-}
-
-/// HTTP/1.1 by hand: a client that takes any Host.
-pub(crate) async fn get(address: std::net::SocketAddr, path: &str, host: &str) -> (u16, String, String) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, head.to_lowercase(), body.to_owned())
 }
 
 /// An agent that freezes snapshots and numbers them.

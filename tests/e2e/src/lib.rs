@@ -82,6 +82,20 @@ pub fn library() -> Result<PathBuf> {
         .with_context(|| format!("no libchdb.so in {}: run `cargo xtask setup`", cache.display()))
 }
 
+/// A program of the Python packages that `cargo xtask setup` installed.
+///
+/// # Errors
+/// When it is not there.
+pub fn python_program(name: &str) -> Result<PathBuf> {
+    let program = cache()?.join("venv/bin").join(name);
+    ensure!(
+        program.exists(),
+        "{} is missing: run `cargo xtask setup`",
+        program.display()
+    );
+    Ok(program)
+}
+
 /// A port that nothing listens on.
 ///
 /// # Errors
@@ -282,10 +296,16 @@ impl Stack {
         format!("{}://127.0.0.1:{}", self.scheme, self.http_port)
     }
 
+    /// Address of the agent's own page.
+    #[must_use]
+    pub fn agent_page(&self) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics_port)
+    }
+
     /// A figure of the agent's own page; 0 while there is no page.
     #[must_use]
     pub fn agent_figure(&self, name: &str) -> u64 {
-        let page = curl(&[&format!("http://127.0.0.1:{}/metrics", self.metrics_port)]).unwrap_or_default();
+        let page = curl(&[&self.agent_page()]).unwrap_or_default();
         let mut figures = page
             .lines()
             .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());

@@ -27,6 +27,8 @@ const PACKAGED: &[(&str, &str)] = &[
     ("tmux", "tmux"),
     ("strace", "strace"),
     ("curl", "curl"),
+    // e2e: scrapes our pages and checks them; promtool is in the same package.
+    ("prometheus", "prometheus"),
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -48,6 +50,8 @@ const PYTHON: &[&str] = &[
     "grpcio==1.85.1",
     "grpcio-reflection==1.85.1",
     "grpcio-health-checking==1.85.1",
+    // e2e: REST, asked all that the OpenAPI document allows and much that it does not.
+    "schemathesis==4.32.5",
     // e2e: the engine, asked by a client that is not ours.
     "clickhouse-connect==1.12.0",
 ];
