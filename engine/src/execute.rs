@@ -14,7 +14,8 @@ use crate::{
     formats::{Joining, header_length, joining},
     kept::Kept,
     lexer::{Kind, Lexer},
-    policy::Class,
+    policy::{Class, has_second_statement, hides_an_insert},
+    reader,
     request::Ask,
     response::Sink,
     running::{Guard, Run, Running},
@@ -186,14 +187,6 @@ fn answer(
     }
 }
 
-/// What a question of the reader may take, unless its own settings say less: a minute, 1 GiB and a million rows. A
-/// dashboard that forgot its range must not keep the machine from writing.
-const READER_LIMITS: [(&str, u64); 3] = [
-    ("max_execution_time", 60),
-    ("max_memory_usage", 1 << 30),
-    ("max_result_rows", 1_000_000),
-];
-
 /// The request's settings, and those that make it killable and, where it has to be, harmless.
 fn settings_of(ask: &Ask, run: &Run, reader: bool) -> Vec<(String, String)> {
     let mut settings = ask.settings.clone();
@@ -213,20 +206,7 @@ fn settings_of(ask: &Ask, run: &Run, reader: bool) -> Vec<(String, String)> {
         settings.push(("readonly".to_owned(), "2".to_owned()));
     }
     if reader {
-        for (name, most) in READER_LIMITS {
-            let within = |value: &str| {
-                value
-                    .parse::<u64>()
-                    .is_ok_and(|value| (1..=most).contains(&value))
-            };
-            if !settings
-                .iter()
-                .any(|(asked, value)| asked == name && within(value))
-            {
-                settings.retain(|(asked, _)| asked != name);
-                settings.push((name.to_owned(), most.to_string()));
-            }
-        }
+        reader::bound(&mut settings);
     }
     settings
 }
@@ -265,6 +245,14 @@ fn allow(
             "an INSERT with data has to begin with INSERT here",
         ));
     }
+    if reader && let Some(name) = reader::lifts(statement) {
+        return Err(Exception::new(
+            Code::READONLY,
+            format_args!(
+                "Cannot modify '{name}' setting in a statement of this user: give a lower one in the URL"
+            ),
+        ));
+    }
     let word = |word: &str| {
         Lexer::new(statement)
             .next()
@@ -283,23 +271,6 @@ fn allow(
         ));
     }
     Ok(analysis.class)
-}
-
-/// Whether anything but a comment stands behind a semicolon.
-fn has_second_statement(text: &[u8]) -> bool {
-    Lexer::new(text)
-        .skip_while(|token| !token.is_symbol(b';'))
-        .any(|token| !token.is_symbol(b';'))
-}
-
-/// An INSERT behind EXPLAIN or WITH that takes data: the engine would look for the data in the text.
-fn hides_an_insert(text: &[u8]) -> bool {
-    let mut rest = Lexer::new(text).skip_while(|token| !token.is_word(text, "INSERT"));
-    let reads = |token: crate::lexer::Token| token.is_word(text, "SELECT") || token.is_word(text, "WITH");
-    let first = Lexer::new(text)
-        .next()
-        .is_some_and(|first| first.is_word(text, "EXPLAIN") || first.is_word(text, "WITH"));
-    first && rest.next().is_some() && !rest.any(reads)
 }
 
 /// Puts the engine's ids where a KILL names ours, and remembers them to put ours back into its answer.
@@ -480,35 +451,5 @@ impl Text {
     fn rest(self, from: usize) -> impl Read {
         let start = self.bytes.get(from..).unwrap_or_default().to_vec();
         io::Cursor::new(start).chain(self.body)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_statement_is_seen_behind_comments_and_quotes() {
-        for (text, second) in [
-            ("SELECT 1;", false),
-            ("SELECT 1; -- x", false),
-            ("SELECT ';x'", false),
-            ("SELECT 1;x", true),
-        ] {
-            assert_eq!(has_second_statement(text.as_bytes()), second, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_insert_behind_another_word_is_seen() {
-        for (text, hidden) in [
-            ("EXPLAIN INSERT INTO t VALUES (1)", true),
-            ("WITH 1 AS x INSERT INTO t VALUES (1)", true),
-            ("EXPLAIN INSERT INTO t SELECT 1", false),
-            ("SELECT 'INSERT'", false),
-            ("WITH 1 AS x SELECT x", false),
-        ] {
-            assert_eq!(hides_an_insert(text.as_bytes()), hidden, "{text}");
-        }
     }
 }

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod kept;
 pub mod lexer;
 pub mod policy;
+pub mod reader;
 pub mod request;
 pub mod response;
 pub mod running;

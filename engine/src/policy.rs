@@ -284,6 +284,25 @@ fn moves_parts(text: &[u8], tokens: &[Token]) -> bool {
     })
 }
 
+/// Whether anything but a comment stands behind a semicolon.
+#[must_use]
+pub fn has_second_statement(text: &[u8]) -> bool {
+    Lexer::new(text)
+        .skip_while(|token| !token.is_symbol(b';'))
+        .any(|token| !token.is_symbol(b';'))
+}
+
+/// An INSERT behind EXPLAIN or WITH that takes data: the engine would look for the data in the text.
+#[must_use]
+pub fn hides_an_insert(text: &[u8]) -> bool {
+    let mut rest = Lexer::new(text).skip_while(|token| !token.is_word(text, "INSERT"));
+    let reads = |token: Token| token.is_word(text, "SELECT") || token.is_word(text, "WITH");
+    let first = Lexer::new(text)
+        .next()
+        .is_some_and(|first| first.is_word(text, "EXPLAIN") || first.is_word(text, "WITH"));
+    first && rest.next().is_some() && !rest.any(reads)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,5 +389,30 @@ mod tests {
             assert!(check(text, Class::Control).is_err(), "{text}");
         }
         assert!(check("CREATE USER u", Class::MutatingGlobal).is_err());
+    }
+
+    #[test]
+    fn a_second_statement_is_seen_behind_comments_and_quotes() {
+        for (text, second) in [
+            ("SELECT 1;", false),
+            ("SELECT 1; -- x", false),
+            ("SELECT ';x'", false),
+            ("SELECT 1;x", true),
+        ] {
+            assert_eq!(has_second_statement(text.as_bytes()), second, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_insert_behind_another_word_is_seen() {
+        for (text, hidden) in [
+            ("EXPLAIN INSERT INTO t VALUES (1)", true),
+            ("WITH 1 AS x INSERT INTO t VALUES (1)", true),
+            ("EXPLAIN INSERT INTO t SELECT 1", false),
+            ("SELECT 'INSERT'", false),
+            ("WITH 1 AS x SELECT x", false),
+        ] {
+            assert_eq!(hides_an_insert(text.as_bytes()), hidden, "{text}");
+        }
     }
 }

@@ -26,9 +26,20 @@ pub fn reaches_outside(name: &str) -> bool {
 /// an escape in it could be any, where settings are set.
 #[must_use]
 pub fn reaching(text: &[u8], tokens: &[Token]) -> Option<String> {
-    let sets = tokens.iter().any(|token| {
+    named(text, tokens, reaches_outside)
+}
+
+/// Whether a statement sets settings.
+#[must_use]
+pub fn sets(text: &[u8], tokens: &[Token]) -> bool {
+    tokens.iter().any(|token| {
         token.is_word(text, "SETTINGS") || token.is_word(text, "SET") || token.is_word(text, "SETTING")
-    });
+    })
+}
+
+/// The first name in a statement that is meant, or that could be.
+pub fn named(text: &[u8], tokens: &[Token], is_meant: impl Fn(&str) -> bool) -> Option<String> {
+    let sets = sets(text, tokens);
     tokens
         .iter()
         .filter(|token| matches!(token.kind, Kind::Word | Kind::QuotedName))
@@ -38,7 +49,7 @@ pub fn reaching(text: &[u8], tokens: &[Token]) -> Option<String> {
                 String::from_utf8_lossy(token.content(text)),
             )
         })
-        .find(|(is_quoted, name)| reaches_outside(name) || (sets && *is_quoted && name.contains('\\')))
+        .find(|(is_quoted, name)| is_meant(name) || (sets && *is_quoted && name.contains('\\')))
         .map(|(_is_quoted, name)| name.into_owned())
 }
 

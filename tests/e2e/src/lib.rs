@@ -1,5 +1,6 @@
 //! Engine, collector and agent as a person starts them, on ports and folders of their own.
 
+mod installed;
 mod part;
 mod proxy;
 
@@ -8,7 +9,6 @@ use std::{
     io::Write as _,
     net::TcpListener,
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -18,7 +18,11 @@ use anyhow::{Context as _, Result, ensure};
 use procscope_tests_kernel::wait_until;
 use serde_json::Value;
 
-pub use self::{part::Part, proxy::Proxy};
+pub use self::{
+    installed::{binary, cache, library, python_program},
+    part::Part,
+    proxy::Proxy,
+};
 
 /// Figures of one test must not be another's load.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -26,74 +30,6 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Waits until no other test of this program runs.
 pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A program of the workspace, beside this test's own.
-///
-/// # Errors
-/// When it was not built.
-pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a target folder")?;
-    let binary = folder.join(name);
-    ensure!(
-        binary.exists(),
-        "{} is missing: `cargo build --workspace` makes it",
-        binary.display()
-    );
-    Ok(binary)
-}
-
-/// Where `cargo xtask setup` puts what it installs.
-///
-/// # Errors
-/// When nothing says where that is.
-pub fn cache() -> Result<PathBuf> {
-    Ok(
-        match (
-            std::env::var_os("PROCSCOPE_CACHE"),
-            std::env::var_os("XDG_CACHE_HOME"),
-            std::env::var_os("HOME"),
-        ) {
-            (Some(cache), _, _) => PathBuf::from(cache),
-            (None, Some(cache), _) => PathBuf::from(cache).join("procscope"),
-            (None, None, home) => PathBuf::from(home.context("HOME is set")?).join(".cache/procscope"),
-        },
-    )
-}
-
-/// The engine's library, where `cargo xtask setup` puts it.
-///
-/// # Errors
-/// When it is not there.
-pub fn library() -> Result<PathBuf> {
-    if let Some(library) = std::env::var_os("PROCSCOPE_LIBCHDB") {
-        return Ok(library.into());
-    }
-    let cache = cache()?;
-    let mut found: Vec<PathBuf> = fs::read_dir(&cache)
-        .with_context(|| format!("list {}: run `cargo xtask setup`", cache.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path().join("libchdb.so")))
-        .filter(|path| path.exists())
-        .collect();
-    found.sort();
-    found
-        .pop()
-        .with_context(|| format!("no libchdb.so in {}: run `cargo xtask setup`", cache.display()))
-}
-
-/// A program of the Python packages that `cargo xtask setup` installed.
-///
-/// # Errors
-/// When it is not there.
-pub fn python_program(name: &str) -> Result<PathBuf> {
-    let program = cache()?.join("venv/bin").join(name);
-    ensure!(
-        program.exists(),
-        "{} is missing: run `cargo xtask setup`",
-        program.display()
-    );
-    Ok(program)
 }
 
 /// A port that nothing listens on.
