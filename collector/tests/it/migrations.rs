@@ -95,14 +95,12 @@ async fn a_migration_that_was_applied_and_not_noted_may_come_again_and_keeps_wha
             "0018_host_samples_hours.sql",
             "0019_group_peaks_1m.sql",
             "0020_group_peaks_1h.sql",
-            "0021_host_samples_1m_again.sql",
-            "0022_host_samples_1h_again.sql",
-            "0023_top_processes.sql",
-            "0024_top_commands.sql",
-            "0025_process_history.sql",
-            "0026_exited_processes.sql",
-            "0027_host_audit.sql",
-            "0028_host_usage.sql",
+            "0021_top_processes.sql",
+            "0022_top_commands.sql",
+            "0023_process_history.sql",
+            "0024_exited_processes.sql",
+            "0025_host_audit.sql",
+            "0026_host_usage.sql",
         ]
     );
     store.check_columns().await.unwrap();
