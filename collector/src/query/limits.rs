@@ -8,18 +8,5 @@ pub(crate) use super::{
     top::{LIMIT as TOP, LIMIT_MAX as TOP_MAX, MEMBERS},
 };
 
-/// Hours of the longest range.
-pub(crate) const RANGE_HOURS_MAX: u32 = 168;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_range_is_said_once() {
-        assert_eq!(
-            i64::from(RANGE_HOURS_MAX) * HOUR_MS,
-            super::super::range::RANGE_MS_MAX
-        );
-    }
-}
+/// What `hours` may be: a week. Longer ranges, up to a year, have a start and an end.
+pub(crate) const HOURS_MAX: u32 = 168;

@@ -22,7 +22,7 @@ const HOURS: Param = param(
     "hours",
     Kind::Integer {
         min: 1,
-        max: limits::RANGE_HOURS_MAX,
+        max: limits::HOURS_MAX,
         default: None,
     },
     "So many hours up to the newest complete interval, instead of `start` and `end`. Default: one; of hosts a day",
@@ -30,7 +30,7 @@ const HOURS: Param = param(
 const START: Param = param(
     "start",
     Kind::Time,
-    "Begin of the range: RFC 3339, or seconds since 1970. At most 168 hours before its end",
+    "Begin of the range: RFC 3339, or seconds since 1970. At most 366 days before its end",
 );
 const END: Param = param(
     "end",
