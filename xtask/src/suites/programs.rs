@@ -51,6 +51,8 @@ pub(super) fn compile(root: &Path) -> Command {
         "--workspace",
         "--exclude",
         "agent-ebpf",
+        "--exclude",
+        "bench-ebpf",
         "--no-run",
     ])
     .current_dir(root);
