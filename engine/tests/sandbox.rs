@@ -11,6 +11,7 @@ mod support;
 use std::{
     fs,
     net::TcpStream,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -33,22 +34,32 @@ fn files_beyond_the_data_folder_are_out_of_reach() {
         return;
     }
     let engine = Engine::start();
-    let secret = engine.data_dir().join("password");
-    fs::write(&secret, "s3cret\n").unwrap();
-    // A template is a file that the list of refused statements does not know.
-    for path in [
-        "/etc/passwd",
-        "/proc/self/environ",
-        "/proc/1/environ",
-        &secret.display().to_string(),
-        "../password",
-    ] {
-        let statement = format!("SELECT 1 FORMAT Template SETTINGS format_template_resultset = '{path}'");
-        let (status, text) = engine.post("", statement.as_bytes());
-        assert_ne!(status, 200, "{path}: {text}");
-        assert!(text.contains("Permission denied"), "{path}: {text}");
-    }
+    engine.sql("CREATE TABLE t (a UInt32) ENGINE = MergeTree ORDER BY a");
+    engine.sql("INSERT INTO t VALUES (7)");
+    assert_eq!(engine.sql("SELECT a FROM t"), "7\n");
+    // No statement names a file elsewhere: a link within the folder does.
+    let rows = find(&engine.data_dir(), "data.bin").expect("the rows of a part");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("data.bin");
+    fs::copy(&rows, &moved).unwrap();
+    fs::remove_file(&rows).unwrap();
+    std::os::unix::fs::symlink(&moved, &rows).unwrap();
+    let (status, text) = engine.post("", b"SELECT a FROM t");
+    assert_ne!(status, 200, "{text}");
+    assert!(text.contains("Permission denied"), "{text}");
     assert_eq!(engine.sql("SELECT 1"), "1\n");
+}
+
+/// A file of this name in a folder or below.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find(&path, name)
+        } else {
+            (entry.file_name() == name).then_some(path)
+        }
+    })
 }
 
 #[test]

@@ -26,6 +26,7 @@ async fn what_the_page_tells_to_copy_runs_and_agrees_with_the_answers() {
     let mut agent = Agent::new(9);
     let ended = |n: u8, exit_code, lifetime_ns| v1::ProcessExit {
         process_id: vec![n; 16],
+        pid: u32::from(n),
         name: "short".to_owned(),
         start_time: Some(timestamp(start_ms)),
         end_time: Some(timestamp(start_ms + 1_000)),

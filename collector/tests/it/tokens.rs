@@ -120,7 +120,7 @@ async fn beyond_this_machine_asking_needs_a_credential_too() {
     assert!(
         curl(&authority, &["--header", &header, &url("/metrics")])
             .unwrap()
-            .contains("# EOF")
+            .contains("procscope_collector_")
     );
     authority.reader("anna");
     let (cert, key) = (authority.path("anna.pem"), authority.path("anna.key"));

@@ -222,7 +222,7 @@ async fn refusals(collector: &Collector) {
         ("processes/top?hours=169", "", 400, "hours"),
         ("processes/groups", "", 400, "base"),
         ("processes/groups?regex=(", "", 400, "regex"),
-        ("processes/groups?group=web", "", 400, "group"),
+        ("processes/groups?group=web", "", 404, ""),
         ("processes/history", "", 400, "process_id"),
         ("processes/history?process_id=x", "", 400, "process_id"),
         ("processes/exits?page_token=x", "", 400, "page_token"),
