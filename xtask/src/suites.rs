@@ -35,6 +35,8 @@ pub(crate) enum Name {
     Lint,
     /// Unit, property and documentation tests, and each crate's own integration tests
     Unit,
+    /// The collector with the real engine, question by question and wire by wire
+    Store,
     /// Real programs in the running kernel, held against what the kernel itself says
     Kernel,
     /// The real binaries with the real engine
@@ -55,6 +57,7 @@ impl Name {
         match self {
             Self::Guests => 3,
             Self::Unit | Self::Deploy | Self::Fuzz => 4,
+            Self::Store => 5,
             Self::Lint | Self::Kernel | Self::E2e | Self::Faults => 8,
         }
     }
@@ -63,6 +66,7 @@ impl Name {
         match self {
             Self::Lint => "lint",
             Self::Unit => "unit",
+            Self::Store => "store",
             Self::Kernel => "kernel",
             Self::E2e => "e2e",
             Self::Faults => "faults",
@@ -83,14 +87,28 @@ impl Name {
             | (Some("tests/faults"), _) => Self::Faults,
             (Some("tests/e2e"), _) => Self::E2e,
             (Some("tests/guests"), _) => Self::Guests,
+            (Some("collector"), "it") => Self::Store,
+            (Some(folder), _) if OWN.contains(&folder) => Self::Unit,
             _ => return false,
         };
         suite == self
     }
 }
 
+/// Folders of what is shipped or helps to build it: their tests need neither privilege nor whole binaries.
+const OWN: [&str; 8] = [
+    "agent",
+    "agent-common",
+    "cli",
+    "collector",
+    "engine",
+    "proto",
+    "startup",
+    "xtask",
+];
+
 /// Minutes for set-up and compiling, with an empty cache.
-const BUILD_BUDGET: u64 = 15;
+const BUILD_BUDGET: u64 = 20;
 
 /// Unit and integration tests that run at a time: many of them wait for a store or a peer, and use no CPU meanwhile.
 const UNIT_THREADS: &str = "4";
@@ -159,13 +177,7 @@ pub(crate) fn lint(place: &Place) -> Result<()> {
 fn build(place: &Place, runner: &Runner, wanted: &[Name], start: Instant) -> Result<Counts> {
     let deadline = start + minutes(BUILD_BUDGET);
     let mut commands = vec![words(place, &["build", "--locked"])];
-    if wanted.contains(&Name::Unit) {
-        commands.push(words(place, &["test", "--locked", "--no-run"]));
-    }
-    if wanted
-        .iter()
-        .any(|name| !matches!(name, Name::Lint | Name::Unit | Name::Fuzz))
-    {
+    if wanted.iter().any(|name| !matches!(name, Name::Lint | Name::Fuzz)) {
         commands.push(programs::compile(&place.root));
     }
     if wanted.contains(&Name::Fuzz) {
@@ -201,15 +213,18 @@ fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Insta
     let commands = match name {
         Name::Lint => return lint::all(place, runner, deadline),
         Name::Fuzz => return fuzz::all(place, runner, deadline),
-        // All default members, and among them the examples in their documentation.
-        Name::Unit => vec![words(place, &["test", "--locked", "--no-fail-fast"])],
         _ => {
             let programs = programs::list(&place.root)?;
-            programs
+            let mut commands: Vec<Command> = programs
                 .iter()
                 .filter(|program| name.has(program))
                 .map(|program| program.command(&place.root))
-                .collect()
+                .collect();
+            if name == Name::Unit {
+                // The examples in the documentation of all default members.
+                commands.push(words(place, &["test", "--locked", "--doc", "--no-fail-fast"]));
+            }
+            commands
         }
     };
     let path = path(place)?;
@@ -218,7 +233,7 @@ fn suite(place: &Place, runner: &Runner, ready: &Ready, name: Name, start: Insta
         command
             .env("PATH", &path)
             .env("PROCSCOPE_LIBCHDB", &ready.library);
-        if name == Name::Unit {
+        if matches!(name, Name::Unit | Name::Store) {
             command.env("RUST_TEST_THREADS", UNIT_THREADS);
         }
         let ran = runner.run(&mut command, deadline)?;
@@ -322,7 +337,10 @@ mod tests {
                 .collect()
         };
         assert_eq!(suites("tests/kernel", "lifecycle"), ["kernel"]);
-        assert_eq!(suites("engine", "lifecycle"), Vec::<&str>::new());
+        assert_eq!(suites("engine", "lifecycle"), ["unit"]);
+        assert_eq!(suites("collector", "procscope_collector"), ["unit"]);
+        assert_eq!(suites("collector", "it"), ["store"]);
+        assert_eq!(suites("bench", "procscope-bench"), Vec::<&str>::new());
         assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
         assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
         assert_eq!(suites("tests/e2e", "network"), ["faults"]);
