@@ -1,6 +1,6 @@
 //! Pages for Prometheus in the form that is asked for: `OpenMetrics` 1.0, or the text of 0.0.4 that everything reads.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -32,17 +32,21 @@ pub fn exposition(accept: &str, open_metrics: String) -> (&'static str, String) 
     }
 }
 
-/// `OpenMetrics` as text 0.0.4: a counter carries its suffix in the comments too, and what is unknown there goes.
+/// `OpenMetrics` as text 0.0.4: a counter or an info carries its suffix in the comments too, an info is a gauge, and what
+/// is unknown there goes.
 fn text_of(open_metrics: &str) -> String {
     let comment = |line: &str, kind: &str| {
         let (name, rest) = line.strip_prefix(kind)?.split_once(' ')?;
         Some((name.to_owned(), rest.to_owned()))
     };
-    let counters: HashSet<String> = open_metrics
+    let suffixed: HashMap<String, (&str, &str)> = open_metrics
         .lines()
         .filter_map(|line| comment(line, "# TYPE "))
-        .filter(|(_name, kind)| kind == "counter")
-        .map(|(name, _kind)| name)
+        .filter_map(|(name, kind)| match kind.as_str() {
+            "counter" => Some((name, ("_total", "counter"))),
+            "info" => Some((name, ("_info", "gauge"))),
+            _ => None,
+        })
         .collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines() {
@@ -51,9 +55,9 @@ fn text_of(open_metrics: &str) -> String {
         }
         let renamed = ["# HELP ", "# TYPE "].into_iter().find_map(|kind| {
             let (name, rest) = comment(line, kind)?;
-            counters
-                .contains(&name)
-                .then(|| format!("{kind}{name}_total {rest}"))
+            let (suffix, as_kind) = suffixed.get(&name)?;
+            let rest = if kind == "# TYPE " { as_kind } else { rest.as_str() };
+            Some(format!("{kind}{name}{suffix} {rest}"))
         });
         text.push_str(renamed.as_deref().unwrap_or(line));
         text.push('\n');
@@ -66,7 +70,8 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "# HELP a_seconds Time.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\n\
-        a_seconds_total{x=\"# EOF\"} 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n# EOF\n";
+        a_seconds_total{x=\"# EOF\"} 1\n# HELP b Now.\n# TYPE b gauge\nb 2\n# HELP c What.\n# TYPE c info\n\
+        c_info{v=\"1\"} 1\n# EOF\n";
 
     #[test]
     fn each_reader_gets_the_form_it_asks_for() {
@@ -90,7 +95,7 @@ mod tests {
         assert_eq!(
             text_of(PAGE),
             "# HELP a_seconds_total Time.\n# TYPE a_seconds_total counter\na_seconds_total{x=\"# EOF\"} 1\n\
-             # HELP b Now.\n# TYPE b gauge\nb 2\n"
+             # HELP b Now.\n# TYPE b gauge\nb 2\n# HELP c_info What.\n# TYPE c_info gauge\nc_info{v=\"1\"} 1\n"
         );
     }
 }
