@@ -41,6 +41,8 @@ pub(crate) enum Name {
     Kernel,
     /// The real binaries with the real engine
     E2e,
+    /// Clients that are not ours, as they are published
+    Clients,
     /// Agents, collectors and the engine killed at random, networks, disks and power that fail, and the books after it
     Faults,
     /// Manifests, units, images and dashboards, by the tools that read them
@@ -56,7 +58,7 @@ impl Name {
     fn budget(self) -> u64 {
         match self {
             Self::Guests => 3,
-            Self::Unit | Self::Deploy | Self::Fuzz => 4,
+            Self::Unit | Self::Clients | Self::Deploy | Self::Fuzz => 4,
             Self::Store => 5,
             Self::Lint | Self::Kernel | Self::E2e | Self::Faults => 8,
         }
@@ -69,6 +71,7 @@ impl Name {
             Self::Store => "store",
             Self::Kernel => "kernel",
             Self::E2e => "e2e",
+            Self::Clients => "clients",
             Self::Faults => "faults",
             Self::Deploy => "deploy",
             Self::Guests => "guests",
@@ -82,6 +85,7 @@ impl Name {
         let suite = match (package, target) {
             (Some("tests/kernel"), _) => Self::Kernel,
             (Some("tests/e2e"), "deploy") => Self::Deploy,
+            (Some("tests/e2e"), "clients" | "prometheus" | "rest") => Self::Clients,
             (Some("tests/e2e"), "disk" | "network")
             | (Some("tests/guests"), "power")
             | (Some("tests/faults"), _) => Self::Faults,
@@ -343,6 +347,7 @@ mod tests {
         assert_eq!(suites("bench", "procscope-bench"), Vec::<&str>::new());
         assert_eq!(suites("tests/e2e", "flow"), ["e2e"]);
         assert_eq!(suites("tests/e2e", "deploy"), ["deploy"]);
+        assert_eq!(suites("tests/e2e", "prometheus"), ["clients"]);
         assert_eq!(suites("tests/e2e", "network"), ["faults"]);
         assert_eq!(suites("tests/guests", "power"), ["faults"]);
         assert_eq!(suites("tests/faults", "kills"), ["faults"]);
