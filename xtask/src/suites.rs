@@ -58,8 +58,8 @@ impl Name {
     fn budget(self) -> u64 {
         match self {
             Self::Guests => 3,
-            Self::Unit | Self::Clients | Self::Deploy | Self::Fuzz => 4,
-            Self::Store => 5,
+            Self::Unit | Self::Deploy | Self::Fuzz => 4,
+            Self::Store | Self::Clients => 6,
             Self::Lint | Self::Kernel | Self::E2e | Self::Faults => 8,
         }
     }
