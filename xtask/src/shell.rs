@@ -32,7 +32,18 @@ pub(crate) fn words(command: &Command) -> String {
 
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo has told us of our own package: build scripts that look at it would run again, and all that rests on
+    // them would be compiled again, whenever another program than the last starts cargo.
+    for (name, _value) in std::env::vars_os() {
+        let is_ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_ours {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Runs with all it says on our stderr: our stdout is for answers.
