@@ -60,7 +60,8 @@ impl Name {
             Self::Guests => 3,
             Self::Unit | Self::Deploy | Self::Fuzz => 4,
             Self::Store | Self::Clients => 6,
-            Self::Lint | Self::Kernel | Self::E2e | Self::Faults => 8,
+            Self::Lint | Self::Kernel | Self::Faults => 8,
+            Self::E2e => 10,
         }
     }
 
