@@ -101,10 +101,11 @@ fn prometheus_scrapes_all_pages_and_evaluates_a_rule() -> Result<()> {
             .as_str()
             .and_then(|text| text.parse::<f64>().ok())
     };
-    wait_until("the rule says that a CPU burns", 60, || {
-        let name = "groupname:cpu:rate10s{groupname=\"procscope-tests\"}";
+    wait_until("the rule says that a CPU burns", 40, || {
+        let name = "groupname:cpu:rate10s{groupname=\"procscope-tests-kernel\"}";
         ask(name).is_ok_and(|result| figure(&result).is_some_and(|cpus| (0.3..1.2).contains(&cpus)))
-    })?;
+    })
+    .with_context(|| format!("{:?}", ask("groupname:cpu:rate10s")))?;
     let up = ask("sum(up)")?;
     ensure!(figure(&up) == Some(3.0), "{up}");
     drop(program);
