@@ -7,6 +7,8 @@
 
 use std::io::{self, Write};
 
+use procscope_startup::no_formula;
+
 use crate::{
     data::{Answer, Record, Value},
     text,
@@ -59,8 +61,8 @@ fn flatten(record: &Record) -> Vec<(String, String)> {
 
 fn cell(value: &Value) -> String {
     match value {
-        Value::Text(text) => guarded(text::safe(text)),
-        Value::List(_) | Value::Object(_) => guarded(words(value)),
+        Value::Text(text) => no_formula(text::safe(text)),
+        Value::List(_) | Value::Object(_) => no_formula(words(value)),
         other => words(other),
     }
 }
@@ -82,19 +84,6 @@ fn words(value: &Value) -> String {
             .map(|(_, value)| words(value))
             .collect::<Vec<_>>()
             .join("="),
-    }
-}
-
-fn guarded(text: String) -> String {
-    // Blanks in front do not hinder a spreadsheet, and wide forms are read as the narrow ones.
-    let first = text.trim_start().chars().next();
-    if matches!(
-        first,
-        Some('=' | '+' | '-' | '@' | '|' | '%' | '＝' | '＋' | '－' | '＠')
-    ) {
-        format!("'{text}")
-    } else {
-        text
     }
 }
 

@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod pages;
 mod secret;
+mod sheet;
 mod usage;
 #[cfg(feature = "wire")]
 pub mod wire;
@@ -22,6 +23,7 @@ pub use folder::{check_state_folder, open_folder};
 pub use listen::{check_listen, is_loopback_host};
 pub use log::{LogFormat, init_logging};
 pub use secret::{read_private, read_public, read_secret};
+pub use sheet::no_formula;
 
 /// Reads the arguments of this process into its own type. Where they ask for help, the version or manual pages,
 /// gives that and ends the process.

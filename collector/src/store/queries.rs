@@ -369,12 +369,27 @@ fn top_samples(cut: &Cut) -> String {
     if cut.has_hours() {
         sql += parts!("top_observed_hours.sql");
     }
-    sql += parts!("top_pieces.sql");
+    sql += parts!(
+        "top_pieces.sql",
+        "top_pieces_columns.sql",
+        "top_pieces_samples.sql",
+        "top_pieces_filter.sql"
+    );
     if cut.has_minutes() {
-        sql += parts!("top_pieces_minutes.sql");
+        sql += parts!(
+            "top_pieces_union.sql",
+            "top_pieces_columns.sql",
+            "top_pieces_minutes.sql",
+            "top_pieces_filter.sql"
+        );
     }
     if cut.has_hours() {
-        sql += parts!("top_pieces_hours.sql");
+        sql += parts!(
+            "top_pieces_union.sql",
+            "top_pieces_columns.sql",
+            "top_pieces_hours.sql",
+            "top_pieces_filter.sql"
+        );
     }
     sql + parts!("top_samples.sql")
 }

@@ -4,6 +4,7 @@
 //! processes are chosen by strangers, so such a text gets an apostrophe in front; numbers are ours and stay numbers.
 //! Lists are divided by `;`, the parts of what stands in them by `=`. What is not known is an empty cell.
 
+use procscope_startup::no_formula;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -47,7 +48,7 @@ pub(super) fn line<T: AsRef<[u8]>>(cells: impl Iterator<Item = T>) -> Vec<u8> {
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
-        value => guarded(words(value)),
+        value => no_formula(words(value)),
     }
 }
 
@@ -59,19 +60,6 @@ pub(super) fn words(value: &Value) -> String {
         Value::Array(values) => values.iter().map(words).collect::<Vec<_>>().join(";"),
         Value::Object(fields) => fields.values().map(words).collect::<Vec<_>>().join("="),
         value => value.to_string(),
-    }
-}
-
-fn guarded(text: String) -> String {
-    // Blanks in front do not hinder a spreadsheet, and wide forms are read as the narrow ones.
-    let first = text.trim_start().chars().next();
-    if matches!(
-        first,
-        Some('=' | '+' | '-' | '@' | '|' | '%' | '＝' | '＋' | '－' | '＠')
-    ) {
-        format!("'{text}")
-    } else {
-        text
     }
 }
 

@@ -1,0 +1,3 @@
+-- The next table.
+    UNION ALL
+    SELECT
