@@ -6,6 +6,11 @@ use super::*;
 use crate::{
     queue::{BYTES_MAX, LEN_MAX, Queue},
     rows,
+    spool::{
+        Limits, Spool, Sync,
+        disk::Folder,
+        keeper::{self, Desk},
+    },
 };
 
 fn push(outbox: &Outbox) {
@@ -95,4 +100,41 @@ fn a_collector_that_takes_nothing_makes_no_life_of_each_try() {
     (0..=crate::queue::OVERTAKE_LEN).for_each(|_| push());
     source.opened();
     assert!(!lives.contains(&outbox.progress().0));
+}
+
+#[test]
+fn what_memory_alone_holds_is_written_before_an_orderly_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let limits = Limits {
+            bytes_max: 1 << 20,
+            age_max: Duration::from_hours(1),
+            sync: Sync::Each,
+        };
+        let folder = Folder::open(&dir.path().join("spool")).unwrap();
+        Spool::open(folder, limits, Instant::now()).unwrap()
+    };
+    let desk = Arc::new(Desk::default());
+    let queue = Queue::new(LEN_MAX, BYTES_MAX, [1; 16], 7, true);
+    let outbox = Arc::new(Outbox::new(queue, Some(Arc::clone(&desk))));
+    // Nobody writes meanwhile, so the disk is too slow for some.
+    for _snapshot in 0..100 {
+        push(&outbox);
+    }
+    assert!((1..100).contains(&outbox.held_alone()));
+    outbox.save();
+    desk.stop();
+    keeper::start(open(), desk, Arc::clone(&outbox))
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(outbox.held_alone(), 0);
+    let (mut next, mut delivered) = (open(), 0);
+    while let Some(batch) = next.backlog(Instant::now()).unwrap() {
+        delivered += batch.requests.len();
+        if let Some(last) = batch.requests.last() {
+            next.stored(batch.epoch, last.seq);
+        }
+    }
+    assert_eq!((delivered, next.take_losses().len()), (100, 0));
 }
