@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::Context as _;
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, field_descriptor_proto::Label};
 use tonic_prost_build::Builder;
 
 const FILES: [&str; 2] = ["procscope/v1/ingest.proto", "procscope/v1/query.proto"];
@@ -20,6 +20,17 @@ const ANSWERED: [&str; 9] = [
     "Host",
     "AuditRow",
     "AuditProgram",
+];
+
+/// Fields of them in which an empty text, or no count, means that it is not known.
+const NOT_KNOWN_WHEN_EMPTY: [&str; 7] = [
+    "container_id",
+    "pod_uid",
+    "exe",
+    "cmdline",
+    "source",
+    "state",
+    "runqueue_wait_counts",
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -40,7 +51,8 @@ fn main() -> anyhow::Result<()> {
         .context("generate code from procscope/v1/*.proto")
 }
 
-/// The same fields, under the same names and with the same comments, in JSON and in `OpenAPI`; times as RFC 3339.
+/// The same fields, under the same names and with the same comments, in JSON and in `OpenAPI`; times as RFC 3339, and
+/// null for what is not known.
 fn with_json(mut builder: Builder, descriptors: &FileDescriptorSet) -> Builder {
     let messages = descriptors.file.iter().flat_map(|file| &file.message_type);
     for message in messages.filter(|message| ANSWERED.contains(&message.name())) {
@@ -55,6 +67,21 @@ fn with_json(mut builder: Builder, descriptors: &FileDescriptorSet) -> Builder {
                 format!("{path}.{}", field.name()),
                 "#[serde(serialize_with = \"crate::json::time\")]\
                  #[schema(value_type = Option<String>, format = DateTime)]",
+            );
+        }
+        let fields = message.field.iter();
+        for field in fields.filter(|field| NOT_KNOWN_WHEN_EMPTY.contains(&field.name())) {
+            let (writes, holds) = match field.label() {
+                Label::Repeated => ("counts", "Vec<u64>"),
+                _ if field.proto3_optional() => ("known_if_present", "String"),
+                _ => ("known", "String"),
+            };
+            builder = builder.field_attribute(
+                format!("{path}.{}", field.name()),
+                format!(
+                    "#[serde(serialize_with = \"crate::json::{writes}\")]\
+                     #[schema(value_type = Option<{holds}>)]"
+                ),
             );
         }
     }

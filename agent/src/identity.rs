@@ -1,4 +1,4 @@
-//! `ProcessKey` → names: what people call a process, where its program lies, which container it is in. A cache
+//! `ProcessKey` → names: what people call a process, where its program lies, which container and pod it is in. A cache
 //! as large as the number of processes; /proc is asked only for what was there before us.
 
 use std::{
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     fold::{ByKey, Facts},
-    names::{command_name, container_id, escape},
+    names::{command_name, container_id, escape, pod_uid},
     scrub::{Cmdline, command_line},
 };
 
@@ -40,6 +40,8 @@ pub struct Identity {
     pub cgroup: String,
     /// Container; empty: none.
     pub container_id: String,
+    /// Pod; empty: none.
+    pub pod_uid: String,
     /// Start by the wall clock, nanoseconds since 1970, computed once.
     pub start_wall_ns: u64,
 }
@@ -107,6 +109,7 @@ impl Identities {
             exe: escape(&exe),
             cmdline: command_line(&arguments, self.cmdline),
             container_id: container_id(&cgroup).unwrap_or_default().to_owned(),
+            pod_uid: pod_uid(&cgroup).unwrap_or_default(),
             cgroup,
             start_wall_ns,
         });
@@ -120,13 +123,10 @@ impl Identities {
         (identity, true)
     }
 
-    /// The container of a control group whose path is known; empty: none.
+    /// The path of a control group; empty: not known.
     #[must_use]
-    pub fn container_of(&self, cgroup_id: u64) -> String {
-        let path = self.cgroup_paths.get(&cgroup_id);
-        path.and_then(|path| container_id(path))
-            .unwrap_or_default()
-            .to_owned()
+    pub fn cgroup_of(&self, cgroup_id: u64) -> &str {
+        self.cgroup_paths.get(&cgroup_id).map_or("", String::as_str)
     }
 
     /// The process has ended and was reported.

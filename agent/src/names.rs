@@ -65,6 +65,45 @@ pub fn container_id(cgroup_path: &str) -> Option<&str> {
     })
 }
 
+/// The UID of the pod of Kubernetes that a control group's path belongs to, as Kubernetes shows it: a UUID, or the 32
+/// hexadecimal digits of a pod that a file on the node describes. The innermost pod counts.
+#[must_use]
+pub fn pod_uid(cgroup_path: &str) -> Option<String> {
+    let mut parts = cgroup_path.rsplit('/').peekable();
+    std::iter::from_fn(|| Some((parts.next()?, parts.peek().copied().unwrap_or_default())))
+        .find_map(|(part, parent)| slice_uid(part).or_else(|| folder_uid(part, parent)))
+}
+
+/// What the kubelet's systemd driver makes: `kubepods-burstable-podUID.slice`, whose UID has `_` for `-`, alone or
+/// before the names that a runtime with the other driver puts behind it.
+fn slice_uid(part: &str) -> Option<String> {
+    let (slice, rest) = part.split_once(".slice")?;
+    let (outer, uid) = slice.rsplit_once("-pod")?;
+    let uid = uid.replace('_', "-");
+    let ours = outer.split('-').any(|name| name == "kubepods") && (rest.is_empty() || rest.starts_with(':'));
+    (ours && is_pod_uid(&uid)).then_some(uid)
+}
+
+/// What the kubelet's other driver makes: `kubepods/burstable/podUID`, of which an agent in a control group namespace
+/// may see the last part alone, after `..`.
+fn folder_uid(part: &str, parent: &str) -> Option<String> {
+    let uid = part.strip_prefix("pod")?;
+    let ours = ["kubepods", "burstable", "besteffort", ".."].contains(&parent);
+    (ours && is_pod_uid(uid)).then(|| uid.to_owned())
+}
+
+fn is_pod_uid(uid: &str) -> bool {
+    let dashed = uid.len() == 36;
+    (dashed || uid.len() == 32)
+        && uid.bytes().enumerate().all(|(at, byte)| {
+            if dashed && [8, 13, 18, 23].contains(&at) {
+                byte == b'-'
+            } else {
+                byte.is_ascii_hexdigit()
+            }
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -116,7 +155,93 @@ mod tests {
         }
     }
 
+    #[test]
+    fn pod_uids_are_found_in_the_paths_of_each_driver_and_runtime() {
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        let uid = "5cf2a1b8-7d3e-4f60-9a1b-0c2d3e4f5a6b";
+        let slice = "5cf2a1b8_7d3e_4f60_9a1b_0c2d3e4f5a6b";
+        let outer = "11111111_2222_3333_4444_555555555555";
+        for path in [
+            // containerd, CRI-O and docker with the systemd driver, for each class of service.
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slice}.slice/cri-containerd-{id}.scope"
+            ),
+            format!(
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{slice}.slice/crio-{id}.scope"
+            ),
+            format!("/kubepods.slice/kubepods-pod{slice}.slice/docker-{id}.scope"),
+            // A runtime with the other driver than the kubelet.
+            format!(
+                "/system.slice/containerd.service/kubepods-burstable-pod{slice}.slice:cri-containerd:{id}"
+            ),
+            // The cgroupfs driver, whole and as an agent in a namespace of its own sees it.
+            format!("/kubepods/burstable/pod{uid}/{id}"),
+            format!("/kubepods/besteffort/pod{uid}/crio-{id}"),
+            format!("/kubepods/pod{uid}/{id}"),
+            format!("/../../pod{uid}/{id}"),
+            format!("/../kubepods-burstable-pod{slice}.slice/cri-containerd-{id}.scope"),
+            // kind: a kubelet's slice in front, within a container; within the pod of another cluster.
+            format!(
+                "/docker/{id}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/\
+                 kubelet-kubepods-besteffort-pod{slice}.slice/cri-containerd-{id}.scope"
+            ),
+            format!("/docker/{id}/kubelet/kubepods/burstable/pod{uid}/{id}"),
+            format!(
+                "/kubepods.slice/kubepods-pod{outer}.slice/cri-containerd-{id}.scope/kubelet.slice/\
+                 kubelet-kubepods-pod{slice}.slice/cri-containerd-{id}.scope"
+            ),
+            // systemd within the container.
+            format!(
+                "/kubepods.slice/kubepods-pod{slice}.slice/cri-containerd-{id}.scope/system.slice/a.service"
+            ),
+            // No container of its own yet.
+            format!("/kubepods.slice/kubepods-pod{slice}.slice"),
+        ] {
+            assert_eq!(pod_uid(&path).as_deref(), Some(uid), "{path}");
+        }
+        let of_a_file = "0f9e8d7c6b5a49382716051423324150";
+        for path in [
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{of_a_file}.slice/crio-{id}.scope"
+            ),
+            format!("/kubepods/burstable/pod{of_a_file}/{id}"),
+        ] {
+            assert_eq!(pod_uid(&path).as_deref(), Some(of_a_file), "{path}");
+        }
+        for path in [
+            String::new(),
+            "/".to_owned(),
+            "/kubepods.slice/kubepods-burstable.slice".to_owned(),
+            "/kubepods/burstable/pod".to_owned(),
+            "/kubepods.slice/kubepods-pod.slice".to_owned(),
+            format!("/system.slice/docker-{id}.scope"),
+            // Too long, too short, no digits, dashes in other places.
+            format!("/kubepods/burstable/pod{uid}0/{id}"),
+            format!("/kubepods/burstable/pod{id}/{id}"),
+            format!("/kubepods/burstable/pod{}/{id}", &uid[1..]),
+            format!("/kubepods/burstable/pod{}/{id}", uid.replace('a', "g")),
+            "/kubepods/burstable/pod5cf2a1b87-d3e-4f60-9a1b-0c2d3e4f5a6b".to_owned(),
+            format!("/kubepods.slice/kubepods-pod{slice}_0.slice"),
+            // As a pod's, elsewhere.
+            format!("/user.slice/pod{uid}/{id}"),
+            format!("/pod{uid}"),
+            format!("/machine.slice/machine-libpod_pod_{id}.slice/libpod-{id}.scope"),
+            format!("/user.slice/user-1000.slice/x-pod{slice}.slice"),
+            format!("/kubepods.slice/kubepods-pod{slice}.slicer"),
+            format!("/kubepods.slice/kubepods-pod{slice}.scope"),
+        ] {
+            assert_eq!(pod_uid(&path), None, "{path}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_the_path_a_pod_uid_has_its_form(path in "[/.:_a-f0-9-]{0,60}(/kubepods-pod|/../pod)[_a-f0-9-]{30,40}(\\.slice)?") {
+            if let Some(uid) = pod_uid(&path) {
+                prop_assert!(is_pod_uid(&uid), "{uid}");
+            }
+        }
+
         #[test]
         fn no_bytes_come_out_as_control_characters(bytes: Vec<u8>) {
             prop_assert!(!escape(&bytes).chars().any(char::is_control));

@@ -274,8 +274,8 @@ impl Observer {
         for (group, sums) in drain.overflow()? {
             let before = self.overflow_before.insert(group, sums).unwrap_or_default();
             if before.threads < sums.threads {
-                let container = self.identities.container_of(group);
-                rows.push(sample::lost_ends(self.boot_id, group, container, before, sums));
+                let path = self.identities.cgroup_of(group);
+                rows.push(sample::lost_ends(self.boot_id, group, path, before, sums));
             }
         }
         Ok(rows)

@@ -7,6 +7,7 @@ use crate::{
     drain::WaitsByProcess,
     fold::{Exit, FoldedProcess, Memory, Place, Row},
     identity::{Identities, Identity, process_id},
+    names::{container_id, pod_uid},
     rows::Rows,
 };
 
@@ -171,6 +172,7 @@ fn sample(
         name: written(texts.name, &identity.name),
         uid: process.facts.uid,
         container_id: written(texts.container_id, &identity.container_id),
+        pod_uid: written(texts.pod_uid, &identity.pod_uid),
         kernel_thread: process.facts.kernel_thread,
         exited: process.exit.is_some(),
         cpu_time_ns: process.totals.cpu_time_ns,
@@ -232,12 +234,12 @@ fn written(mut memory: String, text: &str) -> String {
 pub const LOST_ENDS: &str = "[lost ends]";
 
 /// One row for all threads of a control group whose ends were lost and that nobody knew: what they used since
-/// `before`. It has no process: its number is 0.
+/// `before`. It has no process: its number is 0. `cgroup`: the path of the group; empty: not known.
 #[must_use]
 pub fn lost_ends(
     boot_id: [u8; 16],
     cgroup_id: u64,
-    container_id: String,
+    cgroup: &str,
     before: OverflowSlot,
     now: OverflowSlot,
 ) -> v1::ProcessSample {
@@ -248,7 +250,8 @@ pub fn lost_ends(
         process_id: process_id(boot_id, ProcessKey::new(0, cgroup_id)).to_vec(),
         name: LOST_ENDS.to_owned(),
         start_time: Some(timestamp(0)),
-        container_id,
+        container_id: container_id(cgroup).unwrap_or_default().to_owned(),
+        pod_uid: pod_uid(cgroup).unwrap_or_default(),
         cgroup_id,
         cpu_time_ns: now.totals.cpu_time_ns,
         cpu_time_ns_delta: delta.cpu_time_ns,
@@ -290,6 +293,7 @@ fn exit(process: &FoldedProcess, end: Exit, identity: &Identity, units: Units) -
         name: identity.name.clone(),
         uid: process.facts.uid,
         container_id: identity.container_id.clone(),
+        pod_uid: identity.pod_uid.clone(),
         lifetime_ns,
         cpu_time_ns: process.life.cpu_time_ns,
         peak_rss_bytes: process
@@ -333,6 +337,7 @@ fn info(process: &FoldedProcess, identity: &Identity) -> v1::ProcessInfo {
         uid: process.facts.uid,
         cgroup: identity.cgroup.clone(),
         container_id: identity.container_id.clone(),
+        pod_uid: identity.pod_uid.clone(),
         kernel_thread: process.facts.kernel_thread,
     }
 }

@@ -112,6 +112,7 @@ pub fn json_lines(out: &mut impl Write, exes: &mut Executables, snapshot: &v1::S
             "namespace_pid": sample.namespace_pid,
             "cgroup_id": known_number(sample.cgroup_id),
             "container_id": known_text(&sample.container_id),
+            "pod_uid": known_text(&sample.pod_uid),
         });
         writeln!(out, "{line}")?;
     }

@@ -7,13 +7,20 @@
 
 mod agent;
 mod drain;
+mod fleet;
+mod http;
+mod ingest;
 mod kernel;
 mod loads;
 mod programs;
+mod query;
+mod readers;
 mod report;
 mod sink;
 mod spool;
+mod store;
 mod tasks;
+mod used;
 
 use std::process::ExitCode;
 
@@ -34,6 +41,10 @@ enum Command {
     Agent,
     /// What an outage costs the disk, with 200 processes
     Spool,
+    /// Questions over a week of 100 hosts, beside the same SQL sent to the engine directly
+    Query,
+    /// What a row costs from the wire into the store, beside the bare engine's best insert
+    Ingest,
     /// The other end of a pipe
     #[command(name = loads::ECHO, hide = true)]
     Echo,
@@ -68,6 +79,8 @@ fn start(command: &Command) -> Result<Verdict> {
         Command::Drain => drain::run(),
         Command::Agent => agent::run(),
         Command::Spool => spool::run(),
+        Command::Query => query::run(),
+        Command::Ingest => ingest::run(),
         Command::Tasks {
             processes,
             threads,

@@ -41,6 +41,14 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
     }
 }
 
+/// The figure that so many hundredths of some figures do not pass; NaN of none.
+pub(crate) fn percentile(figures: &[f64], hundredths: usize) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len() * hundredths).div_ceil(100).max(1) - 1;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
 /// How much `y` grows with `x`, by least squares; NaN where `x` is always the same.
 pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / float(points.len());
@@ -74,6 +82,14 @@ mod tests {
         assert!((median(&[3.0, f64::NAN, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median(&[4.0, 1.0]) - 2.5).abs() < 1e-9);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_figures() {
+        let figures: Vec<f64> = (1..=100_u32).rev().map(f64::from).collect();
+        let of = |hundredths| percentile(&figures, hundredths);
+        assert!((of(95) - 95.0).abs() < 1e-9 && (of(100) - 100.0).abs() < 1e-9 && (of(0) - 1.0).abs() < 1e-9);
+        assert!(percentile(&[], 50).is_nan());
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Top(Top),
     /// One process, or all of one name, over time
     History(History),
-    /// Processes whose names share a beginning or match an expression, together
+    /// Processes whose names share a beginning, match an expression or are a configured group, together
     Groups(Groups),
     /// Processes that ended, short-lived ones too
     Exits(Exits),
@@ -154,11 +154,18 @@ pub(crate) struct History {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Groups {
     /// Names that begin with this text
-    #[arg(required_unless_present = "regex", conflicts_with = "regex", value_parser = no_empty_text)]
+    #[arg(
+        required_unless_present_any = ["regex", "group"],
+        conflicts_with_all = ["regex", "group"],
+        value_parser = no_empty_text
+    )]
     pub base: Option<String>,
     /// Names that match this expression (RE2)
-    #[arg(long, value_name = "RE", value_parser = no_empty_text)]
+    #[arg(long, value_name = "RE", conflicts_with = "group", value_parser = no_empty_text)]
     pub regex: Option<String>,
+    /// Names of this group, from `[groups]` of the collector's configuration
+    #[arg(long, value_name = "NAME", value_parser = no_empty_text)]
+    pub group: Option<String>,
 }
 
 /// Arguments of `exits`.
@@ -380,6 +387,10 @@ mod tests {
             "procscope history a --process-id b",
             "procscope history a --step 0s",
             "procscope groups",
+            "procscope groups a --regex b",
+            "procscope groups a --group b",
+            "procscope groups --regex a --group b",
+            "procscope groups --group",
             "procscope exits --max-lifetime 5",
             "procscope exits nginx",
         ] {

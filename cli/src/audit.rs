@@ -37,7 +37,7 @@ fn answer(response: &GetAuditResponse) -> Answer {
 }
 
 fn page(response: &GetAuditResponse, width: usize) -> Page {
-    let hosts: Vec<String> = response.rows.iter().map(|row| row.host.clone()).collect();
+    let hosts = heading::Hosts::all(response.rows.iter().map(|row| row.host.clone()).collect());
     let range = response.range.as_ref();
     let heading = heading::lines(
         "audit of CPU time",

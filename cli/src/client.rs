@@ -8,12 +8,16 @@ use procscope_proto::v1::{
     ListProcessExitsResponse, ListTopProcessesRequest, ListTopProcessesResponse, TimeRange,
     WatchTopProcessesRequest, WatchTopProcessesResponse, query_service_client::QueryServiceClient,
 };
-use procscope_startup::{Failure, Result, wire::hint_of_tls};
+use procscope_startup::{
+    Failure, Result,
+    wire::{broke_off, hint_of_tls},
+};
 use tonic::{
     Code, Request, Response, Status, Streaming,
     codec::CompressionEncoding,
     transport::{self, Channel},
 };
+use tonic_types::StatusExt as _;
 
 use crate::{
     config::{Format, Settings},
@@ -29,6 +33,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub(crate) struct Client {
     inner: QueryServiceClient<Channel>,
     settings: Settings,
+    busy: bool,
 }
 
 impl Client {
@@ -51,7 +56,19 @@ impl Client {
         Ok(Self {
             inner,
             settings: settings.clone(),
+            busy: false,
         })
+    }
+
+    /// Whether the last question was turned away because too many ask.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// What a refusal in the middle of a stream means.
+    pub(crate) fn broken(&mut self, status: &Status) -> Failure {
+        self.busy = is_busy(status);
+        explain(&self.settings.server, status)
     }
 
     /// Asks for the top list.
@@ -135,11 +152,17 @@ impl Client {
         }
     }
 
-    fn answer<T>(&self, answer: std::result::Result<Response<T>, Status>) -> Result<T> {
+    fn answer<T>(&mut self, answer: std::result::Result<Response<T>, Status>) -> Result<T> {
+        self.busy = false;
         answer
             .map(Response::into_inner)
-            .map_err(|status| explain(&self.settings.server, &status))
+            .map_err(|status| self.broken(&status))
     }
+}
+
+/// Whether the collector says when to come again: nothing is wrong with the question.
+fn is_busy(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted && status.get_details_retry_info().is_some()
 }
 
 /// What a refusal of the collector means: the line names the server, why, and what to do.
@@ -149,6 +172,11 @@ pub(crate) fn explain(server: &str, status: &Status) -> Failure {
         said => said,
     };
     match status.code() {
+        _ if broke_off(status) => Failure::failed(format_args!(
+            "the collector at {server} broke off: {}; see its log{}",
+            status.source().map_or(said, deepest),
+            hint_of_tls(server, status)
+        )),
         Code::InvalidArgument | Code::OutOfRange => Failure::usage(format_args!(
             "the collector at {server} does not take this question: {said}"
         )),
@@ -167,6 +195,9 @@ pub(crate) fn explain(server: &str, status: &Status) -> Failure {
             "the collector at {server} did not answer within {} s: {said}; ask for a shorter range with --since",
             DEADLINE.as_secs()
         )),
+        Code::ResourceExhausted if is_busy(status) => Failure::failed(format_args!(
+            "the collector at {server} is busy: {said}; try again in a moment"
+        )),
         Code::ResourceExhausted => Failure::failed(format_args!(
             "the answer of the collector at {server} is too much: {said}; ask for less with --limit or --since"
         )),
@@ -174,9 +205,13 @@ pub(crate) fn explain(server: &str, status: &Status) -> Failure {
             "the collector at {server} is not available: {}; try again, and see its log",
             status.source().map_or(said, deepest)
         )),
+        // The first byte of a page or of JSON where a message of gRPC begins with a flag.
+        _ if said.contains("invalid compression flag") => Failure::failed(format_args!(
+            "{server} does not answer in gRPC: it looks like the HTTP port; the collector's port for gRPC is 7400 by \
+             default, name it with --server"
+        )),
         code => Failure::failed(format_args!(
-            "the collector at {server} failed: {said} ({code:?}); see its log{}",
-            hint_of_tls(server, status)
+            "the collector at {server} failed: {said} ({code:?}); see its log"
         )),
     }
 }
@@ -198,6 +233,8 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     fn check(status: &Status, code: u8, part: &str) {
@@ -218,6 +255,12 @@ mod tests {
         check(&Status::unauthenticated(""), 1, "--token-file");
         check(&Status::deadline_exceeded("Timeout expired"), 1, "--since");
         check(&Status::resource_exhausted(""), 1, "--limit");
+        let again = ErrorDetails::with_retry_info(None);
+        let busy = Status::with_error_details(Code::ResourceExhausted, "8 questions", again);
+        check(&busy, 1, "is busy: 8 questions; try again");
+        let page =
+            "protocol error: received message with invalid compression flag: 123 (valid flags are 0 and 1)";
+        check(&Status::internal(page), 1, "HTTP port");
         check(&Status::unavailable("store"), 1, "store");
         check(&Status::unimplemented(""), 1, "older");
         check(&Status::internal("x"), 1, "log");

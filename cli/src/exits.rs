@@ -91,7 +91,7 @@ fn page(exits: &Exits, response: &ListProcessExitsResponse, hosts: &[Host], widt
         about.push_str(" of ");
         about.push_str(&text::safe(name));
     }
-    let hosts = heading::host_names(hosts, response.exits.iter().map(|exit| &exit.host));
+    let hosts = heading::Hosts::seen(hosts, response.exits.iter().map(|exit| &exit.host));
     let shown = u64::try_from(response.exits.len()).unwrap_or(u64::MAX);
     let note = if shown == 0 {
         "nothing ended that was asked for".to_owned()
@@ -109,7 +109,11 @@ fn page(exits: &Exits, response: &ListProcessExitsResponse, hosts: &[Host], widt
             response.coverage.as_ref(),
             width,
         ),
-        table: Some(table(&response.exits, hosts.len() > 1, &Users::of_this_machine())),
+        table: Some(table(
+            &response.exits,
+            hosts.names.len() > 1,
+            &Users::of_this_machine(),
+        )),
         notes: vec![note],
         ..Page::default()
     }

@@ -1,4 +1,4 @@
-//! `groups`: processes whose names share a beginning or match an expression, together.
+//! `groups`: processes whose names share a beginning, match an expression or are a configured group, together.
 
 use procscope_proto::v1::{
     Host, ListGroupsRequest, ListGroupsResponse, ListTopProcessesResponse, TopProcess,
@@ -23,10 +23,10 @@ pub(crate) async fn run(groups: &Groups, settings: &Settings) -> Result<()> {
     let request = ListGroupsRequest {
         base: groups.base.clone().unwrap_or_default(),
         regex: groups.regex.clone().unwrap_or_default(),
+        group: groups.group.clone().unwrap_or_default(),
         hosts: settings.hosts.clone(),
         range: settings.range,
         limit: settings.limit_up_to(LIMIT_MAX, args::TOP_LIMIT)?,
-        ..Default::default()
     };
     let mut client = Client::connect(settings).await?;
     let response = client.groups(request).await?;
@@ -66,10 +66,14 @@ fn answer(response: &ListGroupsResponse) -> Answer {
 fn page(groups: &Groups, response: &ListGroupsResponse, hosts: &[Host], width: usize) -> Page {
     let about = match (&groups.base, &groups.regex) {
         (Some(base), _) => format!("group {}*", text::safe(base)),
-        (None, regex) => format!("group /{}/", text::safe(regex.as_deref().unwrap_or_default())),
+        (None, Some(regex)) => format!("group /{}/", text::safe(regex)),
+        (None, None) => format!(
+            "group {}",
+            text::safe(groups.group.as_deref().unwrap_or_default())
+        ),
     };
     let members = &response.members;
-    let hosts = heading::host_names(hosts, members.iter().flat_map(|member| &member.hosts));
+    let hosts = heading::Hosts::seen(hosts, members.iter().flat_map(|member| &member.hosts));
     let mut heading = heading::lines(
         &about,
         response.range.as_ref(),

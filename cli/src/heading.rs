@@ -1,6 +1,6 @@
 //! What stands above every table: which time, which hosts, how much of it was seen, and what was lost. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use procscope_proto::v1::{Coverage, CoverageLoss, Host, TimeRange};
@@ -19,18 +19,76 @@ const CLOCK_SLEW: f64 = 0.000_5;
 /// An answer about now whose end is older than this, and than so many intervals of its hosts, says so.
 const STALE_NS_MIN: u64 = 10_000_000_000;
 const STALE_INTERVALS: u64 = 3;
+/// A host counts for the length of the range; so much of one, in hundredths, is a matter of rounding.
+const HUNDREDTHS_OF_A_HOST: u128 = 1;
 /// Between two parts of a line.
 const BETWEEN: &str = " · ";
+
+/// The hosts that an answer is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    pub names: Vec<String>,
+    /// These are all that sent something in the range; others of its coverage are silent.
+    all: bool,
+}
+
+impl Hosts {
+    /// All that sent something.
+    pub(crate) fn all(names: Vec<String>) -> Self {
+        Self { names, all: true }
+    }
+
+    /// Those that are known; there may be more.
+    pub(crate) fn some(names: Vec<String>) -> Self {
+        Self { names, all: false }
+    }
+
+    /// Those that were seen; those of the rows where nobody told them.
+    pub(crate) fn seen<'a>(seen: &[Host], of_rows: impl IntoIterator<Item = &'a String>) -> Self {
+        Self {
+            names: host_names(seen, of_rows),
+            all: !seen.is_empty(),
+        }
+    }
+
+    /// How many more the coverage counts, at least: one that is new counts for less than the range.
+    fn silent(&self, range: Option<&TimeRange>, coverage: Option<&Coverage>) -> u128 {
+        let nobody_sent =
+            |coverage: &Coverage| self.names.is_empty() && coverage.observed_host_seconds <= 0.0;
+        let (Some(length_ns), Some(coverage)) = (length_ns(range), coverage) else {
+            return 0;
+        };
+        if !self.all && !nobody_sent(coverage) {
+            return 0;
+        }
+        let length_ns = u128::from(length_ns);
+        let total = Duration::try_from_secs_f64(coverage.total_host_seconds).unwrap_or_default();
+        let rounding = length_ns * HUNDREDTHS_OF_A_HOST / 100;
+        let hosts = total.as_nanos().saturating_sub(rounding).div_ceil(length_ns);
+        hosts.saturating_sub(u128::try_from(self.names.len()).unwrap_or(u128::MAX))
+    }
+
+    /// `host a, and 4 that sent nothing`.
+    fn words(&self, range: Option<&TimeRange>, coverage: Option<&Coverage>) -> String {
+        let named = name_hosts(&self.names);
+        match (&*named, self.silent(range, coverage)) {
+            (_, 0) => named,
+            ("", 1) => "1 host that sent nothing".to_owned(),
+            ("", silent) => format!("{silent} hosts that sent nothing"),
+            (_, silent) => format!("{named}, and {silent} that sent nothing"),
+        }
+    }
+}
 
 /// Lines of at most `width` columns about what an answer covers. `about` comes first and is ours.
 pub(crate) fn lines(
     about: &str,
     range: Option<&TimeRange>,
-    hosts: &[String],
+    hosts: &Hosts,
     coverage: Option<&Coverage>,
     width: usize,
 ) -> Vec<String> {
-    let hosts = name_hosts(hosts);
+    let hosts = hosts.words(range, coverage);
     self::about(
         &[
             about.to_owned(),
@@ -213,7 +271,13 @@ mod tests {
 
     fn check(coverage: &Coverage, width: usize, expected: &[&str]) {
         assert_eq!(
-            lines("top", Some(&range()), &["vm".to_owned()], Some(coverage), width),
+            lines(
+                "top",
+                Some(&range()),
+                &Hosts::all(vec!["vm".to_owned()]),
+                Some(coverage),
+                width
+            ),
             expected
         );
     }
@@ -287,6 +351,34 @@ mod tests {
         check(&["a", "b", "c", "d"], "4 hosts");
         check(&[], "host b");
         assert_eq!(name_hosts(&[]), "");
+    }
+
+    #[test]
+    fn hosts_that_count_and_sent_nothing_are_counted_in_words() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let check = |hosts: &Hosts, observed_host_seconds, total_host_seconds, words: &str| {
+            let coverage = Coverage {
+                observed_host_seconds,
+                total_host_seconds,
+                ..Coverage::default()
+            };
+            assert_eq!(hosts.words(Some(&range()), Some(&coverage)), words);
+        };
+        let one = Hosts::all(names(&["vm"]));
+        check(&one, 10.0, 50.0, "host vm, and 4 that sent nothing");
+        check(&one, 10.0, 10.000_001, "host vm");
+        // New: it counts from its first interval.
+        check(&one, 2.0, 2.0, "host vm");
+        check(&one, 2.0, 12.0, "host vm, and 1 that sent nothing");
+        let many = Hosts::all(names(&["a", "b", "c", "d"]));
+        check(&many, 40.0, 60.0, "4 hosts, and 2 that sent nothing");
+        // From its rows alone nobody knows who else sent something, unless nobody did.
+        check(&Hosts::some(names(&["vm"])), 10.0, 50.0, "host vm");
+        check(&Hosts::some(names(&["vm"])), 0.0, 50.0, "host vm");
+        check(&Hosts::seen(&[], &[]), 0.0, 20.0, "2 hosts that sent nothing");
+        check(&Hosts::seen(&[], &[]), 0.0, 10.0, "1 host that sent nothing");
+        check(&Hosts::seen(&[], &[]), 5.0, 10.0, "");
+        assert_eq!(one.words(None, Some(&Coverage::default())), "host vm");
     }
 
     #[test]

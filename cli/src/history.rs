@@ -132,13 +132,8 @@ fn page(subject: &str, host: &str, response: &GetProcessHistoryResponse, width: 
         text::safe(subject),
         format_duration(step)
     );
-    let hosts: Vec<String> = [host]
-        .iter()
-        .filter(|host| !host.is_empty())
-        .map(|host| (*host).to_owned())
-        .collect();
     let range = response.range.as_ref();
-    let heading = if hosts.is_empty() {
+    let heading = if host.is_empty() {
         let parts = [
             about,
             heading::range_with_length(range),
@@ -146,7 +141,8 @@ fn page(subject: &str, host: &str, response: &GetProcessHistoryResponse, width: 
         ];
         heading::about(&parts, response.coverage.as_ref(), width)
     } else {
-        heading::lines(&about, range, &hosts, response.coverage.as_ref(), width)
+        let host = heading::Hosts::some(vec![host.to_owned()]);
+        heading::lines(&about, range, &host, response.coverage.as_ref(), width)
     };
     let mut notes = Vec::new();
     let mut known = response.points.iter().filter(|point| !point.gap).peekable();

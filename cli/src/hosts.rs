@@ -25,16 +25,16 @@ pub(crate) async fn run(settings: &Settings) -> Result<()> {
             range: settings.range,
         })
         .await?;
-    select(&mut response, settings)?;
+    let all = select(&mut response, settings)?;
     output::print(
         settings.format,
         || answer(&response),
-        |width| page(&response, clock::now(), width),
+        |width| page(&response, all, clock::now(), width),
     )
 }
 
-/// Keeps the hosts that were asked for.
-fn select(response: &mut ListHostsResponse, settings: &Settings) -> Result<()> {
+/// Keeps the hosts that were asked for, up to the limit; how many there were.
+fn select(response: &mut ListHostsResponse, settings: &Settings) -> Result<usize> {
     if !settings.hosts.is_empty() {
         if let Some(missing) = settings
             .hosts
@@ -49,8 +49,9 @@ fn select(response: &mut ListHostsResponse, settings: &Settings) -> Result<()> {
         }
         response.hosts.retain(|host| settings.hosts.contains(&host.host));
     }
+    let all = response.hosts.len();
     response.hosts.truncate(settings.rows_max());
-    Ok(())
+    Ok(all)
 }
 
 fn answer(response: &ListHostsResponse) -> Answer {
@@ -63,7 +64,7 @@ fn answer(response: &ListHostsResponse) -> Answer {
     }
 }
 
-fn page(response: &ListHostsResponse, now: Timestamp, width: usize) -> Page {
+fn page(response: &ListHostsResponse, all: usize, now: Timestamp, width: usize) -> Page {
     let mut table = Table::new(vec![
         Column::text("HOST", 40),
         Column::number("SEEN").spare(1),
@@ -92,6 +93,10 @@ fn page(response: &ListHostsResponse, now: Timestamp, width: usize) -> Page {
         if !lost.is_empty() {
             notes.push(format!("{name}: {}", lost.join("; ")));
         }
+    }
+    let shown = response.hosts.len();
+    if shown < all {
+        notes.push(format!("the first {shown} of {all}: more with --limit"));
     }
     if response.hosts.is_empty() {
         notes.push("no host sent anything in this time".to_owned());
@@ -142,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_agents_under_one_name_are_pointed_out() {
+    fn two_agents_under_one_name_and_hosts_that_are_not_shown_are_pointed_out() {
         let host = Host {
             host: "vm".to_owned(),
             agents: 2,
@@ -153,10 +158,13 @@ mod tests {
             range: None,
             hosts: vec![host],
         };
-        let page = page(&response, "2026-01-31T12:00:00Z".parse().unwrap(), 120);
+        let page = page(&response, 3, "2026-01-31T12:00:00Z".parse().unwrap(), 120);
         assert_eq!(
             page.notes,
-            ["vm: 2 agents send under this name; give each its own"]
+            [
+                "vm: 2 agents send under this name; give each its own",
+                "the first 1 of 3: more with --limit"
+            ]
         );
     }
 }

@@ -11,10 +11,12 @@ use std::{
 
 use procscope_startup::{Failure, Result};
 use tokio::task::JoinSet;
+use tonic::Status;
 
 use self::{agent::Agent, machine::Machine};
 use crate::{
     args::Loadgen,
+    client,
     config::Settings,
     data::{Answer, Record},
     output::{self, Page},
@@ -41,6 +43,8 @@ struct Figures {
     streams: u64,
     /// Why the newest stream ended that was not meant to.
     trouble: Option<String>,
+    /// The collector lets none of them in.
+    refused: Option<Status>,
     /// From the first send to the word that it is stored, microseconds.
     delays_us: Vec<u32>,
 }
@@ -76,7 +80,7 @@ impl Figures {
 /// Runs the agents to their end, and prints what came of it.
 ///
 /// # Errors
-/// Exit code 1 when not every snapshot is stored at the end.
+/// Exit code 1 when not every snapshot is stored at the end, none was made, or the collector lets none of them in.
 pub(crate) async fn run(load: &Loadgen, settings: &Settings) -> Result<()> {
     let shared = Shared::default();
     let start = Instant::now();
@@ -91,6 +95,10 @@ pub(crate) async fn run(load: &Loadgen, settings: &Settings) -> Result<()> {
     }
     while let Some(ended) = agents.join_next().await {
         ended.map_err(|error| Failure::failed(format_args!("an agent of the load broke off: {error}")))?;
+        // All show one token: the others are aborted with the set.
+        if let Some(status) = shared.lock().refused.take() {
+            return Err(client::explain(&settings.server, &status));
+        }
     }
     let took = start.elapsed();
     let mut figures = std::mem::take(&mut *shared.lock());
@@ -106,6 +114,16 @@ pub(crate) async fn run(load: &Loadgen, settings: &Settings) -> Result<()> {
         },
         |_width| page(load, &mut figures, took),
     )?;
+    if figures.made == 0 {
+        return Err(Failure::failed(format_args!(
+            "no snapshot was made for the collector at {}: {}",
+            settings.server,
+            figures
+                .trouble
+                .as_deref()
+                .unwrap_or("no agent came to its first interval, take a longer --for")
+        )));
+    }
     if missing > 0 {
         return Err(Failure::failed(format_args!(
             "{missing} of {} snapshots were not stored {} s after the last one: {}; see the collector's log",

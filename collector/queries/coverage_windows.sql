@@ -1,11 +1,9 @@
 -- The same as coverage.sql for a range that is cut into samples, minutes and hours (top_snapshots.sql). A host that is new
 -- begins with its first window here; first_seen.sql tells when it really did.
--- The cut begins with samples, so that no interval of a window began before the range.
 SELECT
     host,
     min(p.begin_ms) AS first_ms,
     sum(p.inside_ns) AS observed_ns,
-    max(p.longest_ns) AS longest_interval_ns,
     toUInt64(median(p.usual_ns)) AS usual_interval_ns,
     mapKeys(sumMap(p.losses)) AS loss_reasons,
     mapValues(sumMap(p.losses)) AS loss_counts,
@@ -15,8 +13,7 @@ FROM
     SELECT
         host,
         toUnixTimestamp64Milli(r.time) - intDiv(toInt64(interval_ns), 1000000) AS begin_ms,
-        least(interval_ns, toUInt64(1000000 * greatest(0, toUnixTimestamp64Milli(r.time) - {start_ms:Int64}))) AS inside_ns,
-        interval_ns AS longest_ns,
+        if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), interval_ns, 0) AS inside_ns,
         interval_ns AS usual_ns,
         if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), losses, map()::Map(String, UInt64)) AS losses,
         if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), arrayConcat([toString(r.source)], r.sources), []) AS ways
@@ -30,35 +27,3 @@ FROM
         )
             OR (r.time > fromUnixTimestamp64Milli({before_ms:Int64}, 'UTC') AND r.time <= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')))
         AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
-    UNION ALL
-    SELECT
-        host,
-        toInt64(toUnixTimestamp(r.window)) * 1000 AS begin_ms,
-        observed_ns AS inside_ns,
-        longest_interval_ns AS longest_ns,
-        intDiv(observed_ns, greatest(version, 1)) AS usual_ns,
-        losses,
-        sources AS ways
-    FROM host_samples_1m AS r FINAL
-    WHERE (
-            (r.window >= toDateTime(intDiv({head_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({hours_from_ms:Int64}, 1000), 'UTC'))
-            OR (r.window >= toDateTime(intDiv({hours_to_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({tail_ms:Int64}, 1000), 'UTC'))
-        )
-        AND cityHash64(r.host) + toUnixTimestamp(r.window) NOT IN (SELECT arrayJoin({stale_minutes:Array(UInt64)}))
-        AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
-    UNION ALL
-    SELECT
-        host,
-        toInt64(toUnixTimestamp(r.window)) * 1000 AS begin_ms,
-        observed_ns AS inside_ns,
-        longest_interval_ns AS longest_ns,
-        intDiv(observed_ns, greatest(version, 1)) AS usual_ns,
-        losses,
-        sources AS ways
-    FROM host_samples_1h AS r FINAL
-    WHERE r.window >= toDateTime(intDiv({hours_from_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({hours_to_ms:Int64}, 1000), 'UTC')
-        AND cityHash64(r.host) + toUnixTimestamp(r.window) NOT IN (SELECT arrayJoin({stale_hours:Array(UInt64)}))
-        AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
-) AS p
-GROUP BY host
-ORDER BY host

@@ -17,6 +17,7 @@ SELECT
     exit_signal,
     oom_killed,
     toString(e.container_id) AS container,
+    toString(e.pod_uid) AS pod,
     runqueue_ns,
     voluntary_switches,
     involuntary_switches,

@@ -1,32 +1,32 @@
 -- One process, or all processes of one name on one host, over time: a row for each step of which something is known.
--- An interval that spans two steps is divided between them by time, so that the steps add up to what was measured and
--- no step seems empty because a drain came a moment late.
+-- Intervals that end within the range are told, as in every answer, so that the steps add up to what a top says. One that
+-- spans two steps is divided between them by time, so that no step seems empty because a drain came a moment late; what of
+-- the first one lies before the range goes to its first step.
 -- A snapshot counts once its row in host_samples exists: that is written last, and until then its time is not observed.
 -- `known` says whether the host was observed, `seen` whether the process had a row.
 WITH
     {step_ms:Int64} * 1000000 AS step_ns,
-    ({end_ms:Int64} - {start_ms:Int64}) * 1000000 AS range_ns,
     notEmpty({process_id:String}) AS one_process,
     snapshots AS
     (
         SELECT time, interval_ns
         FROM host_samples AS h
         WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-            AND h.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
             AND host = {host:String}
     ),
     hosts AS
     (
         SELECT
             1000000 * (toUnixTimestamp64Milli(h.time) - {start_ms:Int64}) AS end_ns,
-            end_ns - toInt64(interval_ns) AS begin_ns,
+            greatest(end_ns - toInt64(interval_ns), 0) AS begin_ns,
             arrayJoin(range(
-                toUInt64(intDiv(greatest(begin_ns, 0), step_ns)),
-                toUInt64(intDiv(least(end_ns, range_ns) - 1, step_ns) + 1)
+                toUInt64(intDiv(begin_ns, step_ns)),
+                toUInt64(intDiv(end_ns - 1, step_ns) + 1)
             )) AS step,
-            least(end_ns, range_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS inside_ns
+            least(end_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS part_ns,
+            interval_ns * (part_ns / (end_ns - begin_ns)) AS inside_ns
         FROM snapshots AS h
-        WHERE begin_ns < range_ns
     ),
     observed AS
     (
@@ -65,7 +65,7 @@ WITH
             sumForEach(s.runqueue_wait_counts) AS wait_counts
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-            AND s.time <= fromUnixTimestamp64Milli({after_ms:Int64}, 'UTC')
+            AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
             AND host = {host:String}
             AND toUnixTimestamp64Milli(s.time) IN (SELECT toUnixTimestamp64Milli(time) FROM snapshots)
             AND (empty({process_id:String}) OR process_id = toUUIDOrZero({process_id:String}))
@@ -77,16 +77,16 @@ WITH
         SELECT
             *,
             1000000 * (toUnixTimestamp64Milli(instant) - {start_ms:Int64}) AS end_ns,
-            end_ns - toInt64(interval_ns) AS begin_ns,
+            greatest(end_ns - toInt64(interval_ns), 0) AS begin_ns,
             arrayJoin(range(
-                toUInt64(intDiv(greatest(begin_ns, 0), step_ns)),
-                toUInt64(intDiv(least(end_ns, range_ns) - 1, step_ns) + 1)
+                toUInt64(intDiv(begin_ns, step_ns)),
+                toUInt64(intDiv(end_ns - 1, step_ns) + 1)
             )) AS step,
-            least(end_ns, range_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS inside_ns,
-            inside_ns / interval_ns AS share,
+            least(end_ns, toInt64(step + 1) * step_ns) - greatest(begin_ns, toInt64(step) * step_ns) AS part_ns,
+            part_ns / (end_ns - begin_ns) AS share,
+            interval_ns * share AS inside_ns,
             end_ns <= toInt64(step + 1) * step_ns AS ends_here
         FROM instants
-        WHERE begin_ns < range_ns
     ),
     used AS
     (

@@ -1,24 +1,32 @@
 -- Hosts that sent something within a range, as their newest snapshot describes them.
+)
 SELECT
     toString(h.host) AS name,
-    toString(argMax(h.agent_id, h.time)) AS newest_agent_id,
-    toUnixTimestamp64Milli(max(h.time)) AS last_seen_ms,
-    argMax(h.interval_ns, h.time) AS newest_interval_ns,
-    toString(argMax(h.agent_version, h.time)) AS newest_agent_version,
-    toString(argMax(h.kernel_release, h.time)) AS newest_kernel_release,
-    toString(argMax(h.architecture, h.time)) AS newest_architecture,
-    argMax(tuple(h.cpus), h.time).1 AS newest_cpus,
-    argMax(tuple(h.memory_total_bytes), h.time).1 AS newest_memory_total_bytes,
-    argMax(tuple(h.memory_available_bytes), h.time).1 AS newest_memory_available_bytes,
-    argMax(tuple(h.processes), h.time).1 AS newest_processes,
-    argMax(tuple(h.threads), h.time).1 AS newest_threads,
-    argMax(tuple((h.process_ns + h.kthread_ns) / h.wall_ns * h.cpus * 100), h.time).1 AS newest_cpu_percent,
-    uniqExact(h.agent_id) AS agents,
-    sum(h.agent_cpu_time_ns_delta) / sum(h.interval_ns) * 100 AS agent_cpu_percent,
-    argMax(tuple(h.agent_rss_bytes), h.time).1 AS newest_agent_rss_bytes
-FROM host_samples AS h
-WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
-    AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
-GROUP BY h.host
+    toString(h.newest.agent_id) AS newest_agent_id,
+    toUnixTimestamp64Milli(h.last_seen) AS last_seen_ms,
+    h.newest.interval_ns AS newest_interval_ns,
+    h.newest.agent_version AS newest_agent_version,
+    h.newest.kernel_release AS newest_kernel_release,
+    h.newest.architecture AS newest_architecture,
+    h.newest.cpus AS newest_cpus,
+    h.newest.memory_total_bytes AS newest_memory_total_bytes,
+    h.newest.memory_available_bytes AS newest_memory_available_bytes,
+    h.newest.processes AS newest_processes,
+    h.newest.threads AS newest_threads,
+    h.newest.cpu_percent AS newest_cpu_percent,
+    h.agents AS agents,
+    h.agent_cpu_percent AS agent_cpu_percent,
+    h.newest.agent_rss_bytes AS newest_agent_rss_bytes
+FROM
+(
+    SELECT
+        p.host AS host,
+        max(p.time) AS last_seen,
+        argMax(p.newest, p.time) AS newest,
+        length(groupUniqArrayArray(p.agent_ids)) AS agents,
+        sum(p.agent_cpu_time_ns_delta) / sum(p.observed_ns) * 100 AS agent_cpu_percent
+    FROM pieces AS p
+    GROUP BY p.host
+) AS h
 ORDER BY name
 LIMIT {limit:UInt64}

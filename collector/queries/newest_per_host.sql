@@ -7,6 +7,8 @@ SELECT
 FROM host_samples AS h
 WHERE h.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+    AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+    AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
     AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
 GROUP BY host
 ORDER BY host

@@ -1,4 +1,4 @@
--- Computes hours of hosts, after their rows in process_samples_1h are stored.
+-- Computes hours of hosts, after their rows in process_samples_1h, group_peaks_1h and group_samples_1h are stored.
 INSERT INTO host_samples_1h
 (
     host,
@@ -37,7 +37,17 @@ INSERT INTO host_samples_1h
     kernel_ppm_known_ns,
     program_runs,
     program_run_ns,
-    losses
+    losses,
+    agent_ids,
+    newest,
+    audits,
+    kernel_budget_ppm,
+    attach_ns,
+    program_names,
+    agent_cpu_known_ns,
+    agent_drains,
+    agent_max_drain_ns,
+    group_sums
 )
 WITH windows AS
 (
@@ -81,7 +91,17 @@ SELECT
     sum(s.kernel_ppm_known_ns),
     sumMap(s.program_runs),
     sumMap(s.program_run_ns),
-    sumMap(s.losses)
+    sumMap(s.losses),
+    arraySort(groupUniqArrayArray(s.agent_ids)),
+    argMax(s.newest, s.time),
+    sum(s.audits),
+    argMax(s.kernel_budget_ppm, s.time),
+    argMax(s.attach_ns, s.time),
+    arraySort(groupUniqArrayArray(256)(s.program_names)),
+    sum(s.agent_cpu_known_ns),
+    sum(s.agent_drains),
+    max(s.agent_max_drain_ns),
+    true
 FROM
 (
     SELECT *, toDateTime(toStartOfHour(r.window), 'UTC') AS hour

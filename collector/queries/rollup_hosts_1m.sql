@@ -1,4 +1,4 @@
--- Computes minutes of hosts, after their rows in process_samples_1m are stored.
+-- Computes minutes of hosts, after their rows in process_samples_1m, group_peaks_1m and group_samples_1m are stored.
 INSERT INTO host_samples_1m
 (
     host,
@@ -37,7 +37,17 @@ INSERT INTO host_samples_1m
     kernel_ppm_known_ns,
     program_runs,
     program_run_ns,
-    losses
+    losses,
+    agent_ids,
+    newest,
+    audits,
+    kernel_budget_ppm,
+    attach_ns,
+    program_names,
+    agent_cpu_known_ns,
+    agent_drains,
+    agent_max_drain_ns,
+    group_sums
 )
 WITH windows AS
 (
@@ -81,13 +91,26 @@ SELECT
     sumIf(s.interval_ns, isNotNull(s.kernel_ppm)),
     sumMap(mapFromArrays(s.program_names, s.program_runs)),
     sumMap(mapFromArrays(s.program_names, s.program_run_ns)),
-    sumMap(s.losses)
+    sumMap(s.losses),
+    arraySort(groupUniqArray(s.agent_id)),
+    argMax((s.agent_id, s.interval_ns, s.agent_version, s.kernel_release, s.architecture, s.cpus, s.memory_total_bytes,
+        s.memory_available_bytes, s.processes, s.threads, (s.process_ns + s.kthread_ns) / s.wall_ns * s.cpus * 100, s.agent_rss_bytes), s.time),
+    count(s.wall_ns),
+    argMax(s.kernel_budget_ppm, s.time),
+    argMax(s.attach_ns, s.time),
+    arraySort(groupUniqArrayArray(256)(s.program_names)),
+    sumIf(s.interval_ns, isNotNull(s.agent_cpu_time_ns_delta)),
+    count(s.agent_drain_ns),
+    max(s.agent_drain_ns),
+    true
 FROM
 (
     SELECT *, toDateTime(toStartOfMinute(subtractMilliseconds(r.time, 1)), 'UTC') AS minute
     FROM host_samples AS r
     WHERE r.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
         AND r.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+        AND toStartOfHour(r.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+        AND toStartOfHour(r.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
         AND r.host IN {hosts:Array(String)}
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.minute = w.window

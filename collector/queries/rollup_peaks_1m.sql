@@ -27,11 +27,14 @@ FROM
     [
         ('command', toString(r.name)),
         ('container', toString(r.container_id)),
+        ('pod', toString(r.pod_uid)),
         ('user', toString(r.uid)),
         ('host', toString(r.host))
     ] AS g
     WHERE r.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
         AND r.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+        AND toStartOfHour(r.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+        AND toStartOfHour(r.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
         AND r.host IN {hosts:Array(String)}
         AND (agent_id, epoch, seq) IN
         (
@@ -39,6 +42,8 @@ FROM
             FROM host_samples AS h
             WHERE h.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
                 AND h.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+                AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+                AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
                 AND h.host IN {hosts:Array(String)}
         )
     GROUP BY host, r.time, grouping, key

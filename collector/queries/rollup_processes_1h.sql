@@ -12,6 +12,7 @@ INSERT INTO process_samples_1h
     pid,
     uid,
     container_id,
+    pod_uid,
     time,
     snapshots,
     interval_ns,
@@ -85,6 +86,7 @@ SELECT
     s.pid,
     s.uid,
     s.container_id,
+    s.pod_uid,
     max(s.time),
     sum(s.snapshots),
     sum(s.interval_ns),
@@ -151,5 +153,5 @@ FROM
         AND r.host IN {hosts:Array(String)}
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.hour = w.window
-GROUP BY s.host, s.hour, s.process_id, s.exec_generation, s.name, s.pid, s.uid, s.container_id
+GROUP BY s.host, s.hour, s.process_id, s.exec_generation, s.name, s.pid, s.uid, s.container_id, s.pod_uid
 SETTINGS max_insert_threads = 1, min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0

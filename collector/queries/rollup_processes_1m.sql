@@ -13,6 +13,7 @@ INSERT INTO process_samples_1m
     pid,
     uid,
     container_id,
+    pod_uid,
     time,
     snapshots,
     interval_ns,
@@ -86,6 +87,7 @@ SELECT
     s.pid,
     s.uid,
     s.container_id,
+    s.pod_uid,
     max(s.time),
     count(),
     sum(s.interval_ns),
@@ -149,6 +151,8 @@ FROM
     FROM process_samples AS r
     WHERE r.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
         AND r.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+        AND toStartOfHour(r.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+        AND toStartOfHour(r.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
         AND r.host IN {hosts:Array(String)}
         AND (agent_id, epoch, seq) IN
         (
@@ -156,9 +160,11 @@ FROM
             FROM host_samples AS h
             WHERE h.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
                 AND h.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+                AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+                AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
                 AND h.host IN {hosts:Array(String)}
         )
 ) AS s
 INNER JOIN windows AS w ON s.host = w.host AND s.minute = w.window
-GROUP BY s.host, s.minute, s.process_id, s.exec_generation, s.name, s.pid, s.uid, s.container_id
+GROUP BY s.host, s.minute, s.process_id, s.exec_generation, s.name, s.pid, s.uid, s.container_id, s.pod_uid
 SETTINGS max_insert_threads = 1, min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0

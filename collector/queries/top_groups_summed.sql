@@ -3,7 +3,7 @@ used AS
 (
     SELECT
         host,
-        key,
+        toString(s.key) AS key,
         min(s.kernel_thread) AS kernel_only,
         sum(s.cpu_time_ns_delta) AS cpu_ns,
         ifNull(sum(s.rss_byte_ns), 0) AS rss_byte_ns,
@@ -35,7 +35,7 @@ used AS
         min(s.source) AS least_source,
         max(s.source) AS greatest_source
     FROM chosen AS s
-    GROUP BY host, key
+    GROUP BY host, s.key
 ),
 per_host AS
 (
@@ -60,6 +60,7 @@ SELECT
     NULL::Nullable(Int64) AS start_time_ms,
     NULL::Nullable(UInt32) AS uid,
     NULL::Nullable(String) AS container_id,
+    NULL::Nullable(String) AS pod_uid,
     NULL::Nullable(Bool) AS kernel_thread,
     NULL::Nullable(Bool) AS exited,
     NULL::Nullable(UInt64) AS cpu_time_ns,

@@ -6,4 +6,3 @@
         AND cityHash64(r.host) + toUnixTimestamp(r.window) NOT IN (SELECT arrayJoin({stale_hours:Array(UInt64)}))
             AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
             AND r.group_by = {group_by:String}
-            AND ({metric:String} = 'peak_memory' OR {group_by:String} = 'user' OR r.key IN (SELECT key FROM winners))

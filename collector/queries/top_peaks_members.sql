@@ -6,7 +6,7 @@ peaks AS
     SELECT host, key, max(a.peak_bytes) AS peak_bytes, max(a.descriptors) AS peak_descriptors
     FROM
     (
-        SELECT toString(host) AS host, key, sum(s.peak_rss_bytes) AS peak_bytes, sum(s.open_file_descriptors) AS descriptors
+        SELECT toString(host) AS host, toString(key) AS key, sum(s.peak_rss_bytes) AS peak_bytes, sum(s.open_file_descriptors) AS descriptors
         FROM chosen AS s
         GROUP BY host, key, instant
     ) AS a

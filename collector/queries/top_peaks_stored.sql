@@ -1,11 +1,9 @@
--- `peaks` of groups whose minutes and hours are stored with their peaks: of all of a command, container, user or host.
+-- `peaks` of groups whose minutes and hours are stored with their peaks: of all of a command, container, pod, user or
+-- host.
 -- Comes between top_groups.sql and top_groups_summed.sql.
 peaks AS
 (
     SELECT host, key, max(a.peak_bytes) AS peak_bytes, max(a.descriptors) AS peak_descriptors
     FROM
     (
-        SELECT toString(host) AS host, key, sum(s.peak_rss_bytes) AS peak_bytes, sum(s.open_file_descriptors) AS descriptors
-        FROM chosen AS s
-        WHERE s.sampled
-        GROUP BY host, key, instant
+        SELECT toString(host) AS host, toString(GROUP_KEY) AS key, sum(peak_rss_bytes) AS peak_bytes, sum(open_file_descriptors) AS descriptors

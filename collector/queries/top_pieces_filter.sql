@@ -1,5 +1,5 @@
--- Whose pieces, whichever the table.
+-- Whose pieces, whichever the table; NAME is its column of names.
         AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
-        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(r.name, {name_contains:String}) > 0)
-        AND (empty({name_prefix:String}) OR startsWith(r.name, {name_prefix:String}))
-        AND (empty({name_regex:String}) OR match(r.name, {name_regex:String}))
+        AND (empty({name_contains:String}) OR positionCaseInsensitiveUTF8(r.NAME, {name_contains:String}) > 0)
+        AND (empty({name_prefix:String}) OR startsWith(r.NAME, {name_prefix:String}))
+        AND (empty({name_regex:String}) OR match(r.NAME, {name_regex:String}))

@@ -1,9 +1,8 @@
--- Minutes of processes, where the range has whole ones.
+-- Minutes, where the range has whole ones; MINUTES is the table: of processes, or of groups.
         alive_ns,
         rss_byte_ns,
-        toDateTime64(window, 3, 'UTC') AS instant,
-        false AS sampled
-    FROM process_samples_1m AS r FINAL
+        toDateTime64(window, 3, 'UTC') AS instant
+    FROM MINUTES AS r FINAL
     WHERE (
             (r.window >= toDateTime(intDiv({head_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({hours_from_ms:Int64}, 1000), 'UTC'))
             OR (r.window >= toDateTime(intDiv({hours_to_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({tail_ms:Int64}, 1000), 'UTC'))

@@ -1,15 +1,4 @@
 -- Samples of whole snapshots, where nothing coarser is exact.
         if(exited, 0, interval_ns) AS alive_ns,
         toUInt128(rss_bytes) * interval_ns AS rss_byte_ns,
-        time AS instant,
-        true AS sampled
-    FROM process_samples AS r
-    WHERE (
-            (r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC') AND r.time <= fromUnixTimestamp64Milli({head_ms:Int64}, 'UTC'))
-            OR (r.time > fromUnixTimestamp64Milli({tail_ms:Int64}, 'UTC') AND r.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
-            OR (r.time > fromUnixTimestamp64Milli({stale_from_ms:Int64}, 'UTC') AND r.time <= fromUnixTimestamp64Milli({stale_to_ms:Int64}, 'UTC')
-                AND (cityHash64(r.host) + toUnixTimestamp(toStartOfMinute(subtractMilliseconds(r.time, 1))) IN (SELECT arrayJoin({stale_minutes:Array(UInt64)}))
-                    OR cityHash64(r.host) + toUnixTimestamp(toStartOfHour(subtractMilliseconds(r.time, 1))) IN (SELECT arrayJoin({stale_hours:Array(UInt64)}))))
-        )
-        AND cityHash64(r.host) + toUnixTimestamp64Milli(r.time) IN
-            (SELECT cityHash64(host) + toUnixTimestamp64Milli(time) FROM snapshots)
+        time AS instant

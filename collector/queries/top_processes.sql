@@ -1,28 +1,6 @@
 -- The processes that used most of something. One process lives on one host, so its share is its CPU time over the time
 -- that its host observed. A sum or maximum of NULLs stays NULL: not known is not zero.
--- First the winners by the one figure that ranks, then everything else for these few: their rows lie side by side and
--- are found by their index. On 14 M rows that is ten times faster than all figures for all processes.
--- Comes after top_samples.sql and before top_ranked.sql.
-winners AS
-(
-    SELECT r.process_id AS process_id
-    FROM
-    (
-        SELECT
-            process_id,
-            any(host) AS ran_on,
-            sum(s.cpu_time_ns_delta) AS cpu_ns,
-            if({metric:String} = 'peak_memory', toUInt128(ifNull(max(s.peak_rss_bytes), 0)), sum(s.score)) AS score
-        FROM samples AS s
-        GROUP BY process_id
-    ) AS r
-    INNER JOIN observed AS o ON r.ran_on = o.host
-    ORDER BY
-        if({metric:String} IN ('cpu', 'memory'), r.score / o.observed_ns, toFloat64(r.score)) DESC,
-        r.cpu_ns / o.observed_ns DESC,
-        r.process_id
-    LIMIT {limit:UInt64}
-),
+-- Comes after top_pieces_end.sql and before top_ranked.sql.
 used AS
 (
     SELECT
@@ -34,6 +12,7 @@ used AS
         argMax(s.start_time, s.time) AS last_start_time,
         argMax(s.uid, s.time) AS last_uid,
         argMax(s.container_id, s.time) AS last_container_id,
+        argMax(s.pod_uid, s.time) AS last_pod_uid,
         argMax(s.kernel_thread, s.time) AS is_kernel_thread,
         max(s.exited) AS has_exited,
         sum(s.cpu_time_ns_delta) AS cpu_ns,
@@ -73,8 +52,7 @@ used AS
         sum(s.ended_threads_cpu_time_ns_delta) AS ended_threads_ns,
         sumForEach(s.runqueue_wait_counts) AS wait_counts,
         if(min(s.source) = max(s.source), toString(min(s.source)), 'mixed') AS measured
-    FROM samples AS s
-    WHERE process_id IN (SELECT process_id FROM winners)
+    FROM pieces AS s
     GROUP BY host, process_id
 )
 SELECT
@@ -86,6 +64,7 @@ SELECT
     toNullable(toUnixTimestamp64Milli(u.last_start_time)) AS start_time_ms,
     toNullable(u.last_uid) AS uid,
     toNullable(toString(u.last_container_id)) AS container_id,
+    toNullable(toString(u.last_pod_uid)) AS pod_uid,
     toNullable(u.is_kernel_thread) AS kernel_thread,
     toNullable(u.has_exited) AS exited,
     toNullable(u.last_cpu_time_ns) AS cpu_time_ns,

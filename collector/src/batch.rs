@@ -12,12 +12,16 @@ use crate::{model::Snapshot, store::StoredIn};
 /// What a batch may hold before it closes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Rows of all tables. Larger inserts cost the store less a row; at 100,000 the gain levels off.
+    /// Rows of all tables.
     pub rows_max: usize,
+    /// With so many rows by the time it is due a batch waits for more: larger inserts cost the store less a row.
+    pub rows_many: usize,
     /// Encoded bytes of the snapshots.
     pub bytes_max: usize,
-    /// How long the first snapshot may wait.
+    /// How long the first snapshot waits.
     pub age_max: Duration,
+    /// How long it waits when many rows come.
+    pub age_max_of_many: Duration,
     /// Days that may be open at once: an agent with a backlog, or with a wrong clock, brings several.
     pub days_max: usize,
 }
@@ -118,7 +122,12 @@ impl<G> Batcher<G> {
     /// When the open batches have to close; `None` when nothing waits.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.opened_at.map(|opened_at| opened_at + self.limits.age_max)
+        let age_max = if self.rows < self.limits.rows_many {
+            self.limits.age_max
+        } else {
+            self.limits.age_max_of_many
+        };
+        self.opened_at.map(|opened_at| opened_at + age_max)
     }
 }
 
@@ -131,8 +140,10 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         rows_max: 10,
+        rows_many: 6,
         bytes_max: 1_000,
         age_max: Duration::from_millis(500),
+        age_max_of_many: Duration::from_millis(1_500),
         days_max: 3,
     };
 
@@ -167,6 +178,18 @@ mod tests {
         assert!(batcher.tick(start + Duration::from_millis(499)).is_empty());
         assert_eq!(seqs(&batcher.tick(start + Duration::from_millis(500))), [[1, 2]]);
         assert_eq!(batcher.due(), None);
+    }
+
+    #[test]
+    fn a_batch_of_many_rows_waits_for_more_but_not_for_long() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut batcher = Batcher::new(LIMITS);
+        assert!(batcher.add(pending(1, 0, 4), start).is_empty());
+        assert_eq!(batcher.due(), Some(after(500)), "few rows");
+        assert!(batcher.add(pending(2, 0, 0), after(400)).is_empty());
+        assert!(batcher.tick(after(1_499)).is_empty());
+        assert_eq!(seqs(&batcher.tick(after(1_500))), [[1, 2]]);
     }
 
     #[test]

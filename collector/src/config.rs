@@ -15,6 +15,7 @@ pub use options::Options;
 
 use crate::{
     access::{limits::Rate, tls},
+    api::watch::UNREAD_MAX,
     groups::NamedGroups,
     retention::Retention,
 };
@@ -68,6 +69,8 @@ pub struct Config {
     pub insecure: bool,
     /// How long samples may wait for a batch.
     pub flush_interval: Duration,
+    /// How long those who listen or fetch may leave an answer unread.
+    pub unread_max: Duration,
     /// Stop with the parent process.
     pub die_with_parent: bool,
     /// How long rows are kept, and how full the disk may get.
@@ -223,6 +226,7 @@ pub fn load(options: &Options, file: Option<&Path>) -> Result<Config> {
         stream_max_age,
         insecure,
         flush_interval,
+        unread_max: UNREAD_MAX,
         die_with_parent: options.die_with_parent || file.die_with_parent.unwrap_or(false),
         retention: file.retention.check()?,
         groups: NamedGroups::check(file.groups)?,

@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{codec::CompressionEncoding, service::Routes, transport::Server};
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::health_server::HealthServer;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -45,6 +45,7 @@ use crate::{
     },
     api::{
         grpc::Grpc,
+        health::Readiness,
         host_check::HostCheck,
         http::{Http, router},
         refusals,
@@ -154,7 +155,6 @@ pub async fn run(
     let (stop_sender, stop) = watch::channel(false);
     let (queue_sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
 
-    let (health, health_service) = tonic_health::server::health_reporter();
     let mut supervisor = tokio::spawn(supervise::keep_ready(
         store.clone(),
         config.store.url.clone(),
@@ -163,7 +163,6 @@ pub async fn run(
         ready_sender.clone(),
         room_sender,
     ));
-    let reporter = tokio::spawn(supervise::report_health(health, ready.clone()));
     let touched = Arc::new(Touched::default());
     let rollup = Rollup {
         store: store.clone(),
@@ -195,9 +194,8 @@ pub async fn run(
         stop: stop.clone(),
     });
     let close_queue = ingest.closer();
-    let queries = Queries::new(store)
-        .keeping(config.retention)
-        .grouping(config.groups);
+    let queries = Queries::new(store).counting(stats.recalled(), stats.forgotten());
+    let queries = queries.keeping(config.retention).grouping(config.groups);
     let followers = followers(&access, &stats);
     let bounds = Bounds::within(descriptors());
     // A page that a browser took from elsewhere can only reach us by a name of its own, and with nothing to show but
@@ -208,9 +206,10 @@ pub async fn run(
     let (grpc_address, http_address) = (listeners.grpc.local_addr()?, listeners.http.local_addr()?);
     let door =
         |listener, speaks| door::open(listener, access.tls.clone(), speaks, bounds, Arc::clone(&stats));
-    let watchers = Watchers::new(queries.clone(), Arc::clone(&stats), stop.clone());
+    let watchers = Watchers::new(&queries, &stats, &stop, config.unread_max);
     let grpc = Grpc::new(queries.clone(), Arc::clone(&stats), watchers.clone());
-    let services = services(health_service, ingest, grpc, guard(is_open(&grpc_address)))?;
+    let health = Readiness::new(ready.clone(), stop.clone());
+    let services = services(health, ingest, grpc, guard(is_open(&grpc_address)))?;
     let grpc_door = ReceiverStream::new(door(listeners.grpc, Speaks::Grpc)).map(Ok::<_, std::io::Error>);
     let grpc = bounded_server()
         .layer(HostCheck::new(is_any_name(&grpc_address)))
@@ -246,7 +245,6 @@ pub async fn run(
     let outcome = finish(servers, writer, &stats).await;
     supervisor.abort();
     rollup.abort();
-    reporter.abort();
     followers.iter().for_each(JoinHandle::abort);
     outcome
 }
@@ -289,7 +287,7 @@ async fn finish(
 
 /// All services of the gRPC port.
 fn services(
-    health: HealthServer<impl Health>,
+    health: Readiness,
     ingest: Ingest,
     grpc: Grpc,
     guard: Guard,
@@ -305,7 +303,7 @@ fn services(
     let grpc = QueryServiceServer::new(grpc)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let routes = Routes::new(health)
+    let routes = Routes::new(HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(ingest)

@@ -127,12 +127,14 @@ pub struct ProcessIdentity {
     pub start_boottime_ns: u64,
     /// Start by the wall clock, in milliseconds since 1970.
     pub start_time_ms: i64,
-    /// Name of the command, escaped.
-    pub name: String,
+    /// Name of the command, escaped. Rows of one snapshot share their words.
+    pub name: Arc<str>,
     /// Real user id.
     pub uid: u32,
     /// Container id, or empty.
-    pub container_id: String,
+    pub container_id: Arc<str>,
+    /// UID of the pod, or empty.
+    pub pod_uid: Arc<str>,
 }
 
 /// One process in one interval. Fields as in `procscope.v1.ProcessSample`.
@@ -178,7 +180,7 @@ pub struct ProcessSample {
     pub disk_read_bytes_delta: Option<u64>,
     pub disk_written_bytes_delta: Option<u64>,
     /// A letter; empty when not known.
-    pub state: String,
+    pub state: &'static str,
     pub namespace_pid: Option<u32>,
     pub parent_start_boottime_ns: Option<u64>,
     pub cgroup_id: Option<u64>,
@@ -396,9 +398,10 @@ pub(crate) mod fixtures {
                 parent_pid: 1,
                 start_boottime_ns: 5,
                 start_time_ms: T0_MS,
-                name: name.to_owned(),
+                name: name.into(),
                 uid: 0,
-                container_id: String::new(),
+                container_id: "".into(),
+                pod_uid: "".into(),
             },
             kernel_thread: false,
             exited: false,
@@ -433,7 +436,7 @@ pub(crate) mod fixtures {
             write_operations_delta: None,
             disk_read_bytes_delta: None,
             disk_written_bytes_delta: None,
-            state: String::new(),
+            state: "",
             namespace_pid: None,
             parent_start_boottime_ns: None,
             cgroup_id: None,

@@ -240,7 +240,7 @@ impl Rollup {
         };
         let mut computed = 0;
         while from_ms < to_ms {
-            let stale = self.store.stale(step, from_ms, to_ms, hosts, WINDOWS_MAX).await?;
+            let mut stale = self.store.stale(step, from_ms, to_ms, hosts, WINDOWS_MAX).await?;
             let Some(last) = stale.last() else { break };
             // A window that more snapshots come to in this moment is touched again, and looked at then.
             from_ms = if stale.len() < WINDOWS_MAX {
@@ -248,6 +248,7 @@ impl Rollup {
             } else {
                 last.window_ms()
             };
+            in_order_of_rows(&mut stale);
             let mut rest = stale.as_slice();
             while !rest.is_empty() {
                 let (part, behind) = rest.split_at(first_part(step, rest));
@@ -271,6 +272,12 @@ impl Rollup {
             self.stats.rollup_forgotten();
         }
     }
+}
+
+/// Rows lie by hours and hosts: what is computed at once is read once, and not each minute's part out of all hosts' hour.
+fn in_order_of_rows(windows: &mut [Stale]) {
+    let hour = |window: &Stale| window.window_ms().div_euclid(Step::Hour.ms());
+    windows.sort_by(|a, b| (hour(a), &a.host, a.window_s).cmp(&(hour(b), &b.host, b.window_s)));
 }
 
 /// How many of these windows are computed at once: they lie in one partition and are not too much.
@@ -340,6 +347,23 @@ mod tests {
         assert!(!touched.forgot());
         assert!(!touched.touch(Step::Minute, &a, over * 60_000 + 1));
         assert!(touched.forgot() && !touched.forgot());
+    }
+
+    #[test]
+    fn the_minutes_of_a_host_within_an_hour_are_computed_together() {
+        let stale = |host: &str, window_s| Stale {
+            host: host.to_owned(),
+            window_s,
+            version: 1,
+            rows: 1,
+        };
+        let mut windows = vec![stale("b", 0), stale("a", 60), stale("a", 3_600), stale("a", 0)];
+        in_order_of_rows(&mut windows);
+        let order: Vec<_> = windows
+            .iter()
+            .map(|window| (&*window.host, window.window_s))
+            .collect();
+        assert_eq!(order, [("a", 0), ("a", 60), ("b", 0), ("a", 3_600)]);
     }
 
     #[test]

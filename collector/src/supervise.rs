@@ -2,17 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use procscope_proto::v1::{
-    ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
-};
 use tokio::sync::watch;
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
-    api::grpc::Grpc,
     clock,
-    ingest::Ingest,
     retention::{Retention, Room},
     self_stats::SelfStats,
     store::{Store, StoreError},
@@ -101,27 +95,5 @@ fn judge(free_bytes: u64, floor_bytes: u64, room: &watch::Sender<Room>) {
             "the disk of the store is almost full: agents keep what they measure until there is room"
         ),
         (true, Room::Enough) => info!(free_bytes, "the disk of the store has room again"),
-    }
-}
-
-/// Tells health checks what `ready` says, service by service.
-pub(crate) async fn report_health(health: HealthReporter, mut ready: watch::Receiver<bool>) {
-    loop {
-        let status = if *ready.borrow_and_update() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        health.set_service_status("", status).await;
-        if status == ServingStatus::Serving {
-            health.set_serving::<IngestServiceServer<Ingest>>().await;
-            health.set_serving::<QueryServiceServer<Grpc>>().await;
-        } else {
-            health.set_not_serving::<IngestServiceServer<Ingest>>().await;
-            health.set_not_serving::<QueryServiceServer<Grpc>>().await;
-        }
-        if ready.changed().await.is_err() {
-            return;
-        }
     }
 }

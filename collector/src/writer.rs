@@ -13,7 +13,7 @@ use crate::{
     batch::{Batch, Batcher, Limits, Pending},
     clock,
     fault::{self, Point},
-    ingest::Agents,
+    ingest::{Agents, QUEUE_BYTES_MAX},
     model::{AgentEpoch, Snapshot},
     process_metrics::ProcessMetrics,
     rollup::Touched,
@@ -29,11 +29,17 @@ use crate::{
 /// A snapshot with its share of the memory budget.
 pub type Incoming = Pending<OwnedSemaphorePermit>;
 
-/// Larger batches cost the store less a row; at this size the gain levels off.
-const BATCH_ROWS_MAX: usize = 100_000;
+/// Rows of a batch: about half of what may wait, so that one grows while another is inserted.
+const BATCH_ROWS_MAX: usize = 200_000;
 
-/// Encoded bytes of a batch: about what 100,000 rows have.
-const BATCH_BYTES_MAX: usize = 16 << 20;
+/// With so many rows a batch waits for more: below, what an insert costs by itself is no matter.
+const BATCH_ROWS_MANY: usize = 20_000;
+
+/// How much longer it waits then. A sample is seen within 3 s still.
+const BATCH_WAITS_OF_MANY: u32 = 3;
+
+/// Encoded bytes of a batch: half of what may wait.
+const BATCH_BYTES_MAX: usize = QUEUE_BYTES_MAX / 2;
 
 /// Days that may be open at once: each is an insert of its own.
 const BATCH_DAYS_MAX: usize = 8;
@@ -130,8 +136,10 @@ impl Writer {
     pub async fn run(mut self, mut queue: mpsc::Receiver<Incoming>, flush_interval: Duration) {
         let mut batcher = Batcher::new(Limits {
             rows_max: BATCH_ROWS_MAX,
+            rows_many: BATCH_ROWS_MANY,
             bytes_max: BATCH_BYTES_MAX,
             age_max: flush_interval,
+            age_max_of_many: flush_interval * BATCH_WAITS_OF_MANY,
             days_max: BATCH_DAYS_MAX,
         });
         loop {
@@ -347,23 +355,22 @@ impl Writer {
     /// Keeps a snapshot where a person can see it, and lets its agent go on; `false`: it is another collector's.
     async fn set_aside(&self, pending: &Incoming, reason: &str) -> bool {
         let snapshot = &pending.snapshot;
-        if let Some(frozen) = freeze_set_aside(snapshot, reason) {
-            // Its table takes any bytes: when even this is refused, somebody is working on the tables, and waiting
-            // is all that loses nothing.
-            loop {
-                match self.insert(&frozen, "set_aside").await {
-                    Outcome::Stored => break,
-                    Outcome::Fenced => {
-                        self.find_lost(std::slice::from_ref(pending)).await;
-                        return false;
-                    }
-                    Outcome::Refused(again) => warn!(
-                        error = again.chain(),
-                        "the store refuses what was set aside: see the table set_aside"
-                    ),
+        let frozen = freeze_set_aside(snapshot, reason);
+        // Its table takes any bytes: when even this is refused, somebody is working on the tables, and waiting is all
+        // that loses nothing.
+        loop {
+            match self.insert(&frozen, "set_aside").await {
+                Outcome::Stored => break,
+                Outcome::Fenced => {
+                    self.find_lost(std::slice::from_ref(pending)).await;
+                    return false;
                 }
-                tokio::time::sleep(COMPLAIN_EVERY).await;
+                Outcome::Refused(again) => warn!(
+                    error = again.chain(),
+                    "the store refuses what was set aside: see the table set_aside"
+                ),
             }
+            tokio::time::sleep(COMPLAIN_EVERY).await;
         }
         self.stats.set_aside(snapshot.encoded.len());
         self.agents.stored(snapshot.agent, snapshot.seq);

@@ -38,6 +38,13 @@ fuzz_target!(|input: &[u8]| {
                 "{id:?}"
             );
         }
+        if let Some(uid) = names::pod_uid(&path) {
+            assert!(
+                [32, 36].contains(&uid.len())
+                    && uid.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()),
+                "{uid:?}"
+            );
+        }
     }
     let name = names::escape(&names::command_name(stat, status));
     assert!(!name.chars().any(char::is_control), "{name:?}");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tonic::{
-    Code, Status,
+    Code, Status, TimeoutExpired,
     metadata::{Ascii, MetadataValue},
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri},
 };
@@ -127,13 +127,23 @@ impl Way {
     }
 }
 
-/// What to try where a conversation in the clear broke off without a word of the collector, if that is what happened:
-/// a port that speaks TLS ends it so. Empty otherwise.
+/// Whether a conversation ended without a word of the collector: the connection closed under it. Which code that has
+/// depends on how far the request had come: Unknown, Internal or Cancelled.
+#[must_use]
+pub fn broke_off(status: &Status) -> bool {
+    // What the collector said itself has no cause on this side, and time that ran out is a cause of its own.
+    let mut causes =
+        std::iter::successors(std::error::Error::source(status), |cause| cause.source()).peekable();
+    matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled)
+        && causes.peek().is_some()
+        && !causes.any(<dyn std::error::Error>::is::<TimeoutExpired>)
+}
+
+/// What to try where a conversation in the clear broke off, if that is what happened: a port that speaks TLS ends it
+/// so. Empty otherwise.
 #[must_use]
 pub fn hint_of_tls(uri: &str, status: &Status) -> &'static str {
-    // What the collector said itself has no cause on this side.
-    let broke_off = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
-    if broke_off && uri.starts_with("http://") {
+    if broke_off(status) && uri.starts_with("http://") {
         "; if that port speaks TLS, write https://"
     } else {
         ""
@@ -251,6 +261,8 @@ mod tests {
     fn a_conversation_that_broke_off_in_the_clear_may_have_met_tls() {
         let cut = || Status::from_error(Box::new(std::io::Error::other("cut")));
         assert!(hint_of_tls("http://h:1/", &cut()).contains("https://"));
+        let late = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(hint_of_tls("http://h:1/", &late), "");
         assert_eq!(hint_of_tls("https://h:1/", &cut()), "");
         assert_eq!(
             hint_of_tls("http://h:1/", &Status::unknown("said by the collector")),

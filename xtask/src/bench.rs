@@ -29,6 +29,10 @@ enum Name {
     Agent,
     /// What an outage costs the disk, with 200 processes
     Spool,
+    /// Questions over a week of 100 hosts, beside the same SQL sent to the engine directly
+    Query,
+    /// What a row costs from the wire into the store, beside the bare engine's best insert
+    Ingest,
 }
 
 /// What the agent is measured beside: programs, and the Debian packages that bring them.
@@ -52,6 +56,14 @@ pub(crate) fn run(place: &Place, args: &BenchArgs) -> Result<()> {
     build
         .args(["build", "--release", "--locked"])
         .args(["--package", "procscope-agent", "--package", "procscope-bench"])
+        .args([
+            "--package",
+            "procscope-collector",
+            "--package",
+            "procscope-engine",
+            "--package",
+            "procscope",
+        ])
         .current_dir(&place.root);
     run_command(&mut build)?;
     let folder = place

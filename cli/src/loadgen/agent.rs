@@ -8,7 +8,7 @@ use procscope_proto::v1::{
 use prost::Message as _;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use uuid::Uuid;
 
 use super::{Shared, machine::Machine};
@@ -44,6 +44,11 @@ enum Over {
     Broken(Status),
 }
 
+/// Whether trying again makes it no better: the token is missing, or not good for this.
+fn is_final(status: &Status) -> bool {
+    matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied)
+}
+
 impl Agent {
     /// An agent that nobody has heard of.
     pub(super) fn new(machine: Machine, settings: &Settings, load: &Loadgen, shared: Shared) -> Self {
@@ -71,6 +76,10 @@ impl Agent {
             let over = tokio::time::timeout_at(given_up.into(), stream).await;
             match over {
                 Ok(Over::Done) | Err(_) => return,
+                Ok(Over::Broken(status)) if is_final(&status) => {
+                    self.shared.lock().refused = Some(status);
+                    return;
+                }
                 Ok(Over::Broken(status)) => {
                     let mut figures = self.shared.lock();
                     if figures.stored > stored {

@@ -19,6 +19,8 @@ const NAME_WIDTH_MAX: usize = 20;
 const TREE_WIDTH_MAX: usize = 40;
 /// So much of a container's id is shown, as other tools do.
 const CONTAINER_CHARS: usize = 12;
+/// A pod's UID is shown whole: no other tool shows a part of it.
+const POD_WIDTH_MAX: usize = 36;
 const HOST_WIDTH_MAX: usize = 20;
 const USER_WIDTH_MAX: usize = 12;
 
@@ -103,7 +105,11 @@ impl Shape {
                     By::User => "USER",
                     By::Host => "HOST",
                 },
-                if self.tree { TREE_WIDTH_MAX } else { NAME_WIDTH_MAX },
+                match self.by {
+                    By::Pod => POD_WIDTH_MAX,
+                    _ if self.tree => TREE_WIDTH_MAX,
+                    _ => NAME_WIDTH_MAX,
+                },
             )
             .at_least(NAME_WIDTH_MIN),
         );
@@ -165,6 +171,7 @@ impl Shape {
         let name = match self.by {
             By::User => name.parse().map_or(name, |uid| users.name(uid, &p.hosts)),
             By::Container if name.is_empty() => "(no container)".to_owned(),
+            By::Pod if name.is_empty() => "(no pod)".to_owned(),
             By::Container => name.chars().take(CONTAINER_CHARS).collect(),
             _ if p.kernel_thread == Some(true) => format!("[{name}]"),
             _ => name,
@@ -341,6 +348,26 @@ mod tests {
                 "42 1000 50.0 7.00 s - 2.00 MiB - 10.0 †stress",
             ],
         );
+    }
+
+    #[test]
+    fn a_pod_shows_its_whole_uid_and_what_is_in_none_says_so() {
+        let uid = "5cf2a1b8-7d3e-4f60-9a1b-0c2d3e4f5a6b";
+        for (name, shown) in [(uid, uid), ("", "(no pod)")] {
+            let row = TopProcess {
+                name: name.to_owned(),
+                avg_num_procs: 2.0,
+                ..row()
+            };
+            check(
+                shape(By::Pod, Sort::Cpu),
+                &row,
+                &[
+                    "PROCS CPU% CPU-USED RSS PEAK THR WAIT% POD",
+                    &format!("2 50.0 5.00 s 1.00 MiB 2.00 MiB 3 10.0 {shown}"),
+                ],
+            );
+        }
     }
 
     #[test]

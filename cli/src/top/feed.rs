@@ -12,15 +12,16 @@ use super::{
     ask::{Past, Query},
     state::{Seen, Update},
 };
-use crate::{
-    client::{Client, explain},
-    config::Settings,
-};
+use crate::{client::Client, config::Settings};
 
 /// Waiting time after the first failure; it doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// A person in front of the screen waits no longer than this for a collector that is back.
 const RETRY_MAX: Duration = Duration::from_secs(4);
+/// After a silence of this length we ask whether the collector answers at all.
+const SILENCE: Duration = Duration::from_secs(3);
+/// One that is not busy answers within this what stands above the list.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Asks, and asks again when the question changes or the collector comes back; ends when nobody listens.
 pub(super) async fn run(
@@ -45,6 +46,7 @@ pub(super) async fn run(
                 Err(_nobody_asks) => return,
             },
         };
+        let busy = client.as_ref().is_some_and(Client::is_busy);
         // A new connection next time: this one may be what is broken.
         client = None;
         if answered {
@@ -54,6 +56,7 @@ pub(super) async fn run(
             .send(Update::Away {
                 why: failure.to_string(),
                 retry_in,
+                busy,
             })
             .await
             .is_err()
@@ -101,16 +104,22 @@ async fn follow(
     }
     let mut stream = client.watch(request).await?;
     updates.send(Update::Connected).await.map_err(gone)?;
-    while let Some(message) = stream
-        .message()
-        .await
-        .map_err(|status| explain(&settings.server, &status))?
-    {
+    loop {
+        let Ok(message) = tokio::time::timeout(SILENCE, stream.message()).await else {
+            // No agent sends, or the question waits behind others: these two look the same from here.
+            let hosts = client.hosts(ListHostsRequest::default());
+            let late = tokio::time::timeout(SOON, hosts).await.is_err();
+            let busy = late || client.is_busy();
+            updates.send(Update::Silent { busy }).await.map_err(gone)?;
+            continue;
+        };
+        let Some(message) = message.map_err(|status| client.broken(&status))? else {
+            return Ok(());
+        };
         let Some(top) = message.top else { continue };
         pass_on(client, query, top, updates).await?;
         *answered = true;
     }
-    Ok(())
 }
 
 /// Adds what stands above the list. Without it the list is still worth showing; the screen says that it is not known.
@@ -124,13 +133,24 @@ async fn pass_on(
         hosts: query.hosts.clone(),
         range: top.range,
     };
-    let audit = client.audit(audit).await.ok();
-    let hosts = client.hosts(ListHostsRequest { range: top.range }).await.ok();
+    let range = top.range;
+    let asked = async {
+        let audit = client.audit(audit).await.ok();
+        if client.is_busy() {
+            return (audit, None);
+        }
+        (audit, client.hosts(ListHostsRequest { range }).await.ok())
+    };
+    // A collector that is busy lets each question wait for its turn; the list does not wait with it.
+    let asked = tokio::time::timeout(SOON, asked).await;
+    let busy = asked.is_err() || client.is_busy();
+    let (audit, hosts) = asked.unwrap_or_default();
     let seen = Seen {
         query: query.clone(),
         top,
         audit,
         hosts: hosts.map(|response| response.hosts),
+        busy,
     };
     updates.send(Update::Seen(Box::new(seen))).await.map_err(gone)
 }

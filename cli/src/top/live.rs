@@ -30,6 +30,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// Shows the live top until somebody ends it.
 pub(crate) async fn live(top: &Top, settings: &Settings) -> Result<()> {
     let limit = settings.limit_up_to(LIMIT_MAX, LIMIT_MAX)?;
+    if !can_draw(env::var("TERM").ok().as_deref()) {
+        return Err(Failure::failed(
+            "the terminal can only print lines (TERM=dumb): print one table with --once",
+        ));
+    }
     let query = Query::new(top.by, top.sort, top.filter.clone(), settings.hosts.clone());
     let (ask, asked) = watch::channel(query.clone());
     let (want, wanted) = watch::channel(None);
@@ -96,6 +101,11 @@ async fn show(
     }
 }
 
+/// A dumb terminal does not move its cursor.
+fn can_draw(term: Option<&str>) -> bool {
+    term != Some("dumb")
+}
+
 fn theme_of(top: &Top) -> Theme {
     let read = |name| env::var(name).ok();
     let (no_color, term, colorterm) = (read("NO_COLOR"), read("TERM"), read("COLORTERM"));
@@ -138,4 +148,15 @@ fn terminal_failure(error: &io::Error) -> Failure {
     Failure::failed(format_args!(
         "could not use the terminal: {error}; print one table with --once"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dumb_terminal_gets_no_screen() {
+        assert!(!can_draw(Some("dumb")));
+        assert!(can_draw(Some("xterm-256color")) && can_draw(None));
+    }
 }

@@ -88,7 +88,7 @@ fn answer(response: &ListTopProcessesResponse) -> Answer {
 fn page(top: &Top, response: &ListTopProcessesResponse, hosts: &[Host], width: usize) -> Page {
     let rows = &response.processes;
     let (range, coverage) = (response.range.as_ref(), response.coverage.as_ref());
-    let hosts = heading::host_names(hosts, rows.iter().flat_map(|row| &row.hosts));
+    let hosts = heading::Hosts::seen(hosts, rows.iter().flat_map(|row| &row.hosts));
     let about = format!("top by {} per {}", top.sort.word(), top.by.word());
     let mut notes = Vec::new();
     if rows.is_empty() {

@@ -27,6 +27,8 @@ pub(super) struct Seen {
     pub audit: Option<GetAuditResponse>,
     /// All hosts with something in that range; `None` when the collector did not say.
     pub hosts: Option<Vec<Host>>,
+    /// The collector did not say because too many ask.
+    pub busy: bool,
 }
 
 /// What the feed tells.
@@ -36,8 +38,15 @@ pub(super) enum Update {
     Connected,
     /// A new interval is complete.
     Seen(Box<Seen>),
+    /// Connected, and nothing comes: because too many ask, or because there is nothing.
+    Silent { busy: bool },
     /// There is no answer at the moment; `why` is safe to show.
-    Away { why: String, retry_in: Duration },
+    Away {
+        why: String,
+        retry_in: Duration,
+        /// Because too many ask.
+        busy: bool,
+    },
     /// A history, or why there is none.
     Trend {
         wanted: Wanted,
@@ -100,6 +109,8 @@ pub(super) struct State {
     /// The collector was asked for at most so many rows.
     pub limit: usize,
     pub link: Link,
+    /// What the collector said last was that too many ask.
+    pub busy: bool,
     pub mode: Mode,
     pub arranged: Arranged,
     pub seen: Option<Seen>,
@@ -130,6 +141,7 @@ impl State {
             query,
             limit,
             link: Link::Connecting,
+            busy: false,
             mode: Mode::Table,
             arranged: Arranged::default(),
             seen: None,
@@ -148,7 +160,11 @@ impl State {
     pub(super) fn update(&mut self, update: Update) {
         match update {
             Update::Connected => self.link = Link::Connected,
-            Update::Away { why, retry_in } => self.link = Link::Away { why, retry_in },
+            Update::Silent { busy } => self.busy = busy,
+            Update::Away { why, retry_in, busy } => {
+                self.busy = busy;
+                self.link = Link::Away { why, retry_in };
+            }
             Update::Seen(seen) => self.see(*seen),
             Update::Trend { wanted, answer } => {
                 // One that was asked for before says nothing about what is wanted now.
@@ -167,6 +183,7 @@ impl State {
 
     fn see(&mut self, mut seen: Seen) {
         self.link = Link::Connected;
+        self.busy = seen.busy;
         // One that was on its way when a key asked for something else.
         if !self.query.is_answered_by(&seen.query) {
             return;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use procscope_proto::v1::{
+    ingest_service_server::{IngestService, IngestServiceServer},
     query_service_server::{QueryService, QueryServiceServer},
     *,
 };
@@ -62,6 +63,7 @@ impl Collector {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             tonic::transport::Server::builder()
                 .add_service(QueryServiceServer::new(service))
+                .add_service(IngestServiceServer::new(Closed))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
                 .unwrap();
@@ -95,6 +97,21 @@ pub(crate) fn client() -> Command {
 /// What a program said on one of its outputs.
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// It takes snapshots from nobody.
+struct Closed;
+
+#[tonic::async_trait]
+impl IngestService for Closed {
+    type PushSnapshotsStream = tokio_stream::Empty<Result<PushSnapshotsResponse, Status>>;
+
+    async fn push_snapshots(
+        &self,
+        _request: Request<tonic::Streaming<PushSnapshotsRequest>>,
+    ) -> Result<Response<Self::PushSnapshotsStream>, Status> {
+        Err(Status::unauthenticated("an agent shows a token"))
+    }
 }
 
 struct Memory {

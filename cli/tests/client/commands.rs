@@ -108,6 +108,26 @@ fn the_hosts_of_a_heading_are_those_asked_about() {
 }
 
 #[test]
+fn a_group_is_asked_for_by_begin_expression_or_its_configured_name() {
+    let collector = Collector::start();
+    let heads = [
+        (&["groups", "ngi"][..], "group ngi*"),
+        (&["groups", "--regex", "^n"], "group /^n/"),
+        (&["groups", "--group", "web"], "group web"),
+    ];
+    for (command, head) in heads {
+        let table = good(&collector, command);
+        assert!(table.starts_with(head), "{table}");
+    }
+    let asked = collector.asked.lock().unwrap();
+    let asked = asked.groups.iter();
+    let asked: Vec<_> = asked
+        .map(|asked| [&*asked.base, &*asked.regex, &*asked.group])
+        .collect();
+    assert_eq!(asked, [["ngi", "", ""], ["", "^n", ""], ["", "", "web"]]);
+}
+
+#[test]
 fn top_asks_what_the_arguments_say() {
     let collector = Collector::start();
     good(

@@ -134,6 +134,7 @@ fn top_process(row: TopRow, info: Option<InfoRow>) -> v1::TopProcess {
         start_time: row.start_time_ms.map(timestamp),
         uid: row.uid,
         container_id: row.container_id,
+        pod_uid: row.pod_uid,
         exe,
         cmdline,
         kernel_thread: row.kernel_thread,
@@ -297,6 +298,7 @@ fn exit(row: ExitRow) -> v1::ExitedProcess {
         exit_signal: row.exit_signal,
         oom_killed: row.oom_killed,
         container_id: row.container,
+        pod_uid: row.pod,
         runqueue_ns: row.runqueue_ns,
         voluntary_switches: row.voluntary_switches,
         involuntary_switches: row.involuntary_switches,
@@ -374,8 +376,8 @@ pub(super) fn audit(answer: Audit) -> v1::GetAuditResponse {
 fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
     let wall_ns = row.sum_wall_ns.unwrap_or(0);
     let residual_ns = row.sum_residual_ns.unwrap_or(0);
-    let costs = row.program_runs.into_iter().zip(row.program_run_ns);
-    let programs = row.program_names.into_iter().zip(costs);
+    let costs = row.runs.into_iter().zip(row.run_ns);
+    let programs = row.names.into_iter().zip(costs);
     let mut programs: Vec<_> = programs
         .map(|(name, (runs, run_ns))| v1::AuditProgram { name, runs, run_ns })
         .collect();
@@ -413,7 +415,7 @@ fn audit_row(row: AuditRow, losses: Vec<(String, u64)>) -> v1::AuditRow {
         agent_cpu_percent: row.agent_cpu_percent,
         agent_peak_rss_bytes: row.agent_peak_rss_bytes,
         agent_avg_drain_ns: row.agent_avg_drain_ns,
-        agent_max_drain_ns: row.agent_max_drain_ns,
+        agent_max_drain_ns: row.agent_longest_drain_ns,
         agent_events: row.sum_agent_events,
     }
 }

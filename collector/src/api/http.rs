@@ -102,7 +102,9 @@ pub fn router(http: Http) -> Router {
         .merge(rest)
         .fallback(rest::unknown)
         .method_not_allowed_fallback(rest::wrong_method)
+        .layer(middleware::map_response(note_status))
         .layer(CompressionLayer::new())
+        .layer(middleware::map_response(keep_status))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(rest::without_body))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
@@ -113,6 +115,24 @@ pub fn router(http: Http) -> Router {
             check_name(check, request, next)
         }))
         .layer(middleware::from_fn(logged))
+}
+
+/// The status of an answer before anybody looked at its encoding.
+#[derive(Debug, Clone, Copy)]
+struct Answered(StatusCode);
+
+async fn note_status(mut response: Response) -> Response {
+    let status = response.status();
+    response.extensions_mut().insert(Answered(status));
+    response
+}
+
+/// One who refuses even what is not encoded gets that: the layer would say 406 over the whole answer.
+async fn keep_status(mut response: Response) -> Response {
+    if let Some(Answered(status)) = response.extensions().get().copied() {
+        *response.status_mut() = status;
+    }
+    response
 }
 
 /// Writes a line for each request once its answer begins.

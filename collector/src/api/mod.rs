@@ -2,6 +2,7 @@
 
 pub mod convert;
 pub mod grpc;
+pub(crate) mod health;
 pub mod host_check;
 mod html;
 pub mod http;

@@ -109,6 +109,7 @@ fn parameter(field: &'static str) -> &'static str {
     match field {
         "hosts" => "host",
         "range" => "start",
+        "range.end" => "end",
         "step_ms" => "step",
         "page_size" => "limit",
         "last_intervals" => "intervals",

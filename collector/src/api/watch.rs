@@ -38,7 +38,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(300);
 /// How long what is known of the newest interval serves others who watch the same hosts.
 const FRESH: Duration = Duration::from_millis(150);
 
-/// How long a watcher may leave an answer unread.
+/// How long a watcher may leave an answer unread, when nobody says otherwise.
 pub const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Why a watch ended by itself.
@@ -74,20 +74,33 @@ pub struct Watchers {
     stats: Arc<SelfStats>,
     places: Arc<Semaphore>,
     newest: Arc<Mutex<Newest>>,
+    unread_max: Duration,
     stop: watch::Receiver<bool>,
 }
 
 impl Watchers {
-    /// Nobody yet; all end when `stop` becomes true.
+    /// Nobody yet; all end when `stop` becomes true, and one who leaves an answer unread for longer than `unread_max`.
     #[must_use]
-    pub fn new(queries: Queries, stats: Arc<SelfStats>, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        queries: &Queries,
+        stats: &Arc<SelfStats>,
+        stop: &watch::Receiver<bool>,
+        unread_max: Duration,
+    ) -> Self {
         Self {
-            queries,
-            stats,
+            queries: queries.clone(),
+            stats: Arc::clone(stats),
             places: Arc::new(Semaphore::new(WATCHERS_MAX)),
             newest: Arc::default(),
-            stop,
+            unread_max,
+            stop: stop.clone(),
         }
+    }
+
+    /// How long an answer may stay unread.
+    #[must_use]
+    pub fn unread_max(&self) -> Duration {
+        self.unread_max
     }
 
     /// Begins to watch. A reader that leaves an answer unread is dropped after a while, and holds nobody back before.
@@ -144,15 +157,19 @@ impl Watchers {
             let answer = match newest {
                 Ok(newest_ms) if newest_ms == shown_ms && shown_ms.is_some() => None,
                 Ok(None) => None,
-                Ok(newest_ms) => {
-                    shown_ms = newest_ms;
-                    Some(self.top(&query).await.map_err(End::Failed))
-                }
+                Ok(newest_ms) => match self.top(&query).await {
+                    // Others keep the collector busy: the next interval is as good.
+                    Err(QueryError::Busy) => None,
+                    answer => {
+                        shown_ms = newest_ms;
+                        Some(answer.map_err(End::Failed))
+                    }
+                },
                 Err(error) => Some(Err(End::Failed(error))),
             };
             if let Some(answer) = answer {
                 let failed = answer.is_err();
-                match answers.send_timeout(answer, UNREAD_MAX).await {
+                match answers.send_timeout(answer, self.unread_max).await {
                     Ok(()) if !failed => {}
                     Err(SendTimeoutError::Timeout(_unread)) => return self.stats.watcher_dropped(),
                     Ok(()) | Err(SendTimeoutError::Closed(_)) => return,
@@ -193,7 +210,7 @@ mod tests {
         });
         let stats = Arc::new(SelfStats::new());
         let (_stop, stop) = watch::channel(false);
-        let watchers = Watchers::new(Queries::new(nowhere), Arc::clone(&stats), stop);
+        let watchers = Watchers::new(&Queries::new(nowhere), &stats, &stop, UNREAD_MAX);
         let query = TopQuery {
             hosts: Vec::new(),
             metric: Metric::Cpu,

@@ -136,8 +136,9 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
             format!("is {interval_ns}, not within 1 ns and 1 h"),
         ));
     }
+    let mut words = process::Words::default();
     let samples = each("samples", snapshot.samples, |row| {
-        process::sample(row, interval_ns)
+        process::sample(row, interval_ns, &mut words)
     })?;
     each_once(&samples)?;
     Ok(Snapshot {
@@ -149,8 +150,12 @@ pub fn snapshot(request: v1::PushSnapshotsRequest, received_at_ms: i64) -> Check
         interval_ns,
         source,
         samples,
-        exits: each("exits", snapshot.exits, |row| process::exit(row, received_at_ms))?,
-        processes: each("processes", snapshot.processes, process::info)?,
+        exits: each("exits", snapshot.exits, |row| {
+            process::exit(row, received_at_ms, &mut words)
+        })?,
+        processes: each("processes", snapshot.processes, |row| {
+            process::info(row, &mut words)
+        })?,
         audit: snapshot.audit.map(|told| audit(told, interval_ns)).transpose()?,
         host_info: snapshot.host_info.map(host_info).transpose()?,
         losses: losses(snapshot.losses)?,
@@ -173,7 +178,7 @@ fn source(source: v1::Source) -> Option<Source> {
     }
 }
 
-fn each<A, B>(field: &str, rows: Vec<A>, check: impl Fn(A) -> Checked<B>) -> Checked<Vec<B>> {
+fn each<A, B>(field: &str, rows: Vec<A>, mut check: impl FnMut(A) -> Checked<B>) -> Checked<Vec<B>> {
     if rows.len() > ROWS_MAX {
         return Err(Refusal::new(
             field,

@@ -1,16 +1,20 @@
-//! Takes epochs over, many at a time: a fleet that comes from another collector costs a few questions, not some for each.
+//! Takes epochs over and reads what is stored of them, many at a time: a fleet that comes all at once costs a few
+//! questions, not some for each.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::Agents;
 use crate::{
     fault,
     model::AgentEpoch,
     self_stats::SelfStats,
-    store::{Store, StoreError, leases::EPOCHS_MAX},
+    store::{
+        Store, StoreError,
+        insert::{LEDGERS_MAX, Ledger},
+    },
 };
 
 /// Epochs that may wait; streams beyond them wait with their door.
@@ -18,6 +22,9 @@ const WAITING_MAX: usize = 10_000;
 
 /// Groups that are taken at once: one that waits for an insert holds up no other.
 const GROUPS_MAX: usize = 8;
+
+/// How long the first of a group waits for others: agents that come all at once come within a second or so.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Why an epoch was not taken.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -36,7 +43,9 @@ pub(super) enum Refused {
 #[derive(Debug)]
 struct Wanted {
     agent: AgentEpoch,
-    answer: oneshot::Sender<Result<(), Refused>>,
+    /// What is stored before this number is known to its agent.
+    from_seq: u64,
+    answer: oneshot::Sender<Result<Ledger, Refused>>,
 }
 
 /// Takes epochs for streams.
@@ -56,8 +65,14 @@ impl Leases {
                     return;
                 };
                 let mut group: Vec<Wanted> = Vec::new();
-                if queue.recv_many(&mut group, EPOCHS_MAX).await == 0 {
+                if queue.recv_many(&mut group, 1).await == 0 {
                     return;
+                }
+                tokio::time::sleep(GATHER).await;
+                while group.len() < LEDGERS_MAX
+                    && let Ok(wanted) = queue.try_recv()
+                {
+                    group.push(wanted);
                 }
                 let (store, agents, stats) = (store.clone(), Arc::clone(&agents), Arc::clone(&stats));
                 tokio::spawn(async move {
@@ -69,13 +84,18 @@ impl Leases {
         Self { wanted }
     }
 
-    /// Returns once this collector holds the epoch and nobody else can add to it any more.
+    /// Returns once this collector holds the epoch and nobody else can add to it any more; what is stored of it.
     ///
     /// # Errors
     /// When another collector holds it, or the store did not answer.
-    pub(super) async fn take(&self, agent: AgentEpoch) -> Result<(), Refused> {
+    pub(super) async fn take(&self, agent: AgentEpoch, from_seq: u64) -> Result<Ledger, Refused> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.wanted.send(Wanted { agent, answer }).await;
+        let wanted = Wanted {
+            agent,
+            from_seq,
+            answer,
+        };
+        let sent = self.wanted.send(wanted).await;
         sent.map_err(|_stopped| Refused::Store)?;
         answered.await.unwrap_or(Err(Refused::Store))
     }
@@ -83,20 +103,32 @@ impl Leases {
 
 async fn serve(store: &Store, agents: &Agents, stats: &SelfStats, group: Vec<Wanted>) {
     let asked: Vec<AgentEpoch> = group.iter().map(|wanted| wanted.agent).collect();
-    let taken = take(store, agents, stats, &asked).await;
+    let taken = async {
+        let held = take(store, agents, stats, &asked).await?;
+        let from = group.iter().filter(|wanted| held.contains(&wanted.agent));
+        let from: Vec<_> = from.map(|wanted| (wanted.agent, wanted.from_seq)).collect();
+        let ledgers = store.ledgers(&from).await?;
+        // Two streams of one epoch may ask at once.
+        let of = |agent| ledgers.get(&agent).cloned().unwrap_or_default();
+        let of_each = held.into_iter().map(|agent| (agent, of(agent)));
+        Ok::<HashMap<_, _>, StoreError>(of_each.collect())
+    };
+    let taken = taken.await;
     if let Err(error) = &taken {
-        debug!(
+        warn!(
             error = error.chain(),
             epochs = asked.len(),
-            "could not take epochs"
+            "could not take epochs, or read what is stored of them"
         );
     }
-    for Wanted { agent, answer } in group {
+    for Wanted { agent, answer, .. } in group {
         let outcome = match &taken {
             Err(_) => Err(Refused::Store),
-            Ok(held) if held.contains(&agent) => Ok(()),
-            Ok(_) if agents.in_flight(agent) => Err(Refused::Leaving),
-            Ok(_) => Err(Refused::Taken),
+            Ok(held) => match held.get(&agent) {
+                Some(ledger) => Ok(ledger.clone()),
+                None if agents.in_flight(agent) => Err(Refused::Leaving),
+                None => Err(Refused::Taken),
+            },
         };
         // A stream that has gone does not hear it.
         drop(answer.send(outcome));

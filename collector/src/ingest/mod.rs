@@ -38,16 +38,13 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const QUEUE_LEN_MAX: usize = 4_096;
 
 /// Encoded bytes that may wait for the writer. Decoded they take about four times as much.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+pub const QUEUE_BYTES_MAX: usize = 48 << 20;
 
 /// Streams at once, those that have not said who they are from included.
 const STREAMS_MAX: usize = 12_000;
 
 /// How long those wait who came when everything was full: the store needs about so long to be heard of again.
 const FULL_WAIT: Duration = Duration::from_secs(5);
-
-/// Look-ups of stored snapshots at once: a fleet that comes back all at once asks in turn.
-const LOOKUPS_MAX: usize = 8;
 
 /// What the door needs.
 #[derive(Debug)]
@@ -82,11 +79,9 @@ pub struct Ingest {
 struct Shared {
     agents: Arc<Agents>,
     stats: Arc<SelfStats>,
-    store: Store,
     /// Empty once the collector stops: then the writer sees the end of the queue.
     queue: std::sync::Mutex<Option<mpsc::Sender<Incoming>>>,
     room: Arc<Semaphore>,
-    lookups: Semaphore,
     leases: Leases,
     places: Arc<Semaphore>,
     limits: Limits,
@@ -101,17 +96,11 @@ impl Ingest {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let shared = Shared {
-            leases: Leases::new(
-                parts.store.clone(),
-                Arc::clone(&parts.agents),
-                Arc::clone(&parts.stats),
-            ),
+            leases: Leases::new(parts.store, Arc::clone(&parts.agents), Arc::clone(&parts.stats)),
             agents: parts.agents,
             stats: parts.stats,
-            store: parts.store,
             queue: std::sync::Mutex::new(Some(parts.queue)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            lookups: Semaphore::new(LOOKUPS_MAX),
             places: Arc::new(Semaphore::new(STREAMS_MAX)),
             limits: parts.limits,
             stream_max_age: parts.stream_max_age,

@@ -284,20 +284,11 @@ impl Stream {
             }
         })?;
         shared.stats.agents_connected(shared.agents.connected());
-        // Before the ledger is read: whoever had the epoch can add nothing to it from here on.
-        shared.leases.take(agent).await.map_err(|refused| {
+        let ledger = shared.leases.take(agent, first_seq).await.map_err(|refused| {
             shared.stats.refused("lease");
             warn!(%agent, %refused, "epoch not taken");
             Status::unavailable(refused.to_string())
         })?;
-        let ledger = match shared.lookups.acquire().await {
-            Ok(_turn) => shared.store.ledger(agent, first_seq).await.map_err(|error| {
-                shared.stats.refused("store_unavailable");
-                warn!(%agent, error = error.chain(), "could not read what is stored of an agent");
-                Status::unavailable("the store does not answer now: keep the snapshots and try again")
-            })?,
-            Err(_closed) => return Err(Status::unavailable("the collector is stopping")),
-        };
         info!(%agent, ?role, first_seq, "agent connected");
         Ok(Known {
             agent,

@@ -44,7 +44,7 @@ impl Gauges {
     fn of(sample: &ProcessSample) -> Self {
         let open_files = sample.open_file_descriptors.map_or(0, u64::from);
         let limit = sample.open_file_descriptor_limit.unwrap_or(0);
-        let state = match &*sample.state {
+        let state = match sample.state {
             "R" => 0,
             "S" | "I" => 1,
             "D" => 2,

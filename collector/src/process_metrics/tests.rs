@@ -178,7 +178,7 @@ fn a_name_is_the_value_of_a_label() {
     let metrics = ProcessMetrics::default();
     let now = Instant::now();
     let mut snapshot = used(&[(1, 5)], 1);
-    snapshot.samples[0].identity.name = "a\"b\\x0a".to_owned();
+    snapshot.samples[0].identity.name = "a\"b\\x0a".into();
     metrics.stored(&snapshot, now);
     let page = metrics.page(now);
     assert!(

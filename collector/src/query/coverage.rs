@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Queries, QueryError};
 use crate::{
     model::{TIME_MS_MAX, TimeRange, ms_to_seconds, ns_to_seconds, to_f64},
-    store::answers::CoverageRow,
+    store::{answers::CoverageRow, cut::Cut},
 };
 
 /// A host that was seen this long before a range belongs to it even when it is silent in it.
@@ -27,21 +27,28 @@ pub struct Coverage {
 }
 
 impl Queries {
-    /// What hosts observed of a range. A host whose first row lies inside is looked up in what was before: only one that
+    /// What hosts observed of a range, read as `known` says where the answer was. A host whose first row lies inside is
+    /// looked up in what was before: only one that
     /// is new counts from there. When nobody ever heard of any host that was asked for, there is no answer.
     pub(super) async fn coverage_rows(
         &self,
         range: TimeRange,
         hosts: &[String],
+        known: Option<&Cut>,
         now_ms: i64,
     ) -> Result<Vec<CoverageRow>, QueryError> {
         let before_ms = range.start_ms - SEEN_BEFORE_MS;
-        let cut = self.coverage_cut(range, hosts, now_ms).await?;
+        let cut = match known.filter(|cut| cut.has_windows()) {
+            Some(cut) => Some(cut.clone()),
+            None => self.coverage_cut(range, hosts, now_ms).await?,
+        };
         let mut rows = match &cut {
             Some(cut) => self.store.coverage_cut(cut, before_ms, hosts).await?,
             None => self.store.coverage(range, before_ms, hosts).await?,
         };
-        let late = rows.iter().filter(|row| row.first_ms > range.start_ms);
+        // A window tells that the first interval began within it, and no more.
+        let first_ms = range.start_ms + i64::from(cut.is_none());
+        let late = rows.iter().filter(|row| row.first_ms >= first_ms);
         let late: Vec<_> = late.map(|row| row.host.clone()).collect();
         if !late.is_empty() {
             let earlier: BTreeSet<_> = self
@@ -79,11 +86,18 @@ impl Queries {
         hosts: &[String],
         now_ms: i64,
     ) -> Result<Coverage, QueryError> {
-        Ok(coverage(
-            &self.coverage_rows(range, hosts, now_ms).await?,
-            range,
-            hosts,
-        ))
+        self.coverage_of(range, hosts, None, now_ms).await
+    }
+
+    pub(super) async fn coverage_of(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+        known: Option<&Cut>,
+        now_ms: i64,
+    ) -> Result<Coverage, QueryError> {
+        let rows = self.coverage_rows(range, hosts, known, now_ms).await?;
+        Ok(coverage(&rows, range, hosts))
     }
 }
 
@@ -136,7 +150,6 @@ mod tests {
             host: host.to_owned(),
             first_ms: -60_000,
             observed_ns: seconds * 1_000_000_000,
-            longest_interval_ns: 1,
             usual_interval_ns: 1,
             loss_reasons: vec!["ring_full".to_owned()],
             loss_counts: vec![2],

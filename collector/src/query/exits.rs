@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_process_id, check_text,
-    range::HOUR_MS,
+    memory::TEXTS_BYTES, range::HOUR_MS,
 };
 use crate::{
     model::{TimeRange, hex},
@@ -59,14 +59,13 @@ struct PageToken {
     range: TimeRange,
     before_ms: i64,
     before_id: String,
-    question: String,
 }
 
 impl PageToken {
     fn parse(text: &str, question: &str) -> Result<Self, QueryError> {
         let wrong = || QueryError::invalid("page_token", "is not one that this question was answered with");
         let parts: Vec<_> = text.split('.').collect();
-        let [start, end, before, id, of] = parts[..] else {
+        let [start, end, before, id, sum] = parts[..] else {
             return Err(wrong());
         };
         let number = |text: &str| text.parse::<i64>().map_err(|_no_number| wrong());
@@ -75,34 +74,41 @@ impl PageToken {
             end_ms: Some(number(end)?),
             last_ms: None,
         };
-        if of != question {
-            return Err(wrong());
-        }
-        Ok(Self {
+        let token = Self {
             range: range.or_last(0, i64::MAX).map_err(|_no_range| wrong())?,
             before_ms: number(before)?,
             before_id: check_process_id(id)
                 .ok()
                 .filter(|id| !id.is_empty())
                 .ok_or_else(wrong)?,
-            question: of.to_owned(),
-        })
+        };
+        // Of another question, or not of ours.
+        if sum == token.sum(question) {
+            Ok(token)
+        } else {
+            Err(wrong())
+        }
     }
 
-    fn text(&self) -> String {
+    /// A short digest of the token and of its question.
+    fn sum(&self, question: &str) -> String {
+        hex(&Sha256::digest(format!("{self:?}{question}"))[..8])
+    }
+
+    fn text(&self, question: &str) -> String {
         let Self {
             range: TimeRange { start_ms, end_ms },
             before_ms,
             before_id,
-            question,
         } = self;
-        format!("{start_ms}.{end_ms}.{before_ms}.{before_id}.{question}")
+        let sum = self.sum(question);
+        format!("{start_ms}.{end_ms}.{before_ms}.{before_id}.{sum}")
     }
 }
 
-/// A short digest of everything that must stay the same from page to page.
+/// Everything that must stay the same from page to page.
 fn question(query: &ExitsQuery) -> String {
-    let same = format!(
+    format!(
         "{:?}",
         (
             &query.hosts,
@@ -112,8 +118,7 @@ fn question(query: &ExitsQuery) -> String {
             query.failed,
             &query.process_id
         )
-    );
-    hex(&Sha256::digest(same)[..8])
+    )
 }
 
 impl Queries {
@@ -139,6 +144,8 @@ impl Queries {
                     .await?
             }
         };
+        let asked = format!("exits {range:?} {query:?}");
+        let bytes = |exits: &Exits| exits.rows.len() * (size_of::<ExitRow>() + 2 * TEXTS_BYTES);
         let filter = ExitFilter {
             range,
             hosts: query.hosts.clone(),
@@ -150,6 +157,19 @@ impl Queries {
             // One more tells whether there is a next page.
             limit: page_size + 1,
         };
+        let ask = |_before| self.answered_exits(filter, page_size, question, now_ms);
+        self.recalled(asked, (range, AskedRange::ended(query.range)), bytes, ask)
+            .await
+    }
+
+    async fn answered_exits(
+        &self,
+        filter: ExitFilter,
+        page_size: u32,
+        question: String,
+        now_ms: i64,
+    ) -> Result<Exits, QueryError> {
+        let range = filter.range;
         let mut rows = self.store.exits(&filter).await?;
         let page = usize::try_from(page_size).unwrap_or(usize::MAX);
         let more = rows.len() > page;
@@ -161,14 +181,13 @@ impl Queries {
                     range,
                     before_ms,
                     before_id,
-                    question,
                 }
-                .text()
+                .text(&question)
             }
             _ => String::new(),
         };
         let total = self.store.exits_total(&filter).await?;
-        let coverage = self.coverage(range, &query.hosts, now_ms).await?;
+        let coverage = self.coverage(range, &filter.hosts, now_ms).await?;
         Ok(Exits {
             range,
             coverage,
@@ -198,10 +217,13 @@ mod tests {
             },
             before_ms: 7,
             before_id: uuid::Uuid::from_u128(3).to_string(),
-            question: question(&query),
         };
-        assert_eq!(PageToken::parse(&token.text(), &question(&query)).unwrap(), token);
-        assert!(PageToken::parse(&token.text(), &question(&ExitsQuery::default())).is_err());
+        let question = question(&query);
+        let text = token.text(&question);
+        assert_eq!(PageToken::parse(&text, &question).unwrap(), token);
+        assert!(PageToken::parse(&text, &super::question(&ExitsQuery::default())).is_err());
+        let forged = text.replacen(".7.", ".8.", 1);
+        assert!(forged != text && PageToken::parse(&forged, &question).is_err());
     }
 
     proptest! {

@@ -3,14 +3,16 @@
 use super::{
     AskedRange, Coverage, Queries, QueryError, check_process_id, check_text,
     coverage::coverage,
+    memory::TEXTS_BYTES,
     range::{HOUR_MS, interval_ms},
-    windows::whole_windows,
+    windows::{floors, from_window, over, whole_windows},
 };
 use crate::{
     model::{MS_PER_DAY, TimeRange},
     store::{
-        answers::{CoverageRow, IdentityRow, StepRow},
+        answers::{IdentityRow, StepRow},
         queries::HistoryFilter,
+        rollups::Step,
     },
 };
 
@@ -93,13 +95,27 @@ impl Queries {
         check_text("host", &query.host)?;
         check_text("name", &query.name)?;
         let process_id = check_process_id(&query.process_id)?;
-        if process_id.is_empty() && (query.host.is_empty() || query.name.is_empty()) {
-            return Err(QueryError::invalid(
-                "process_id",
-                "is empty: name a process, or a host and a name",
-            ));
+        if process_id.is_empty() {
+            check_subject(&query.host, &query.name)?;
         }
         let _turn = self.turn().await?;
+        let ask = |_before| self.answered_history(query, process_id, now_ms);
+        // What has no end is told of up to now, and never twice.
+        let Some(asked) = query.range.filter(|range| range.end_ms.is_some()) else {
+            return ask(None).await;
+        };
+        let range = asked.or_last(HOUR_MS, now_ms)?;
+        let question = format!("history {range:?} {query:?} {:?}", floors(self.kept, now_ms));
+        let bytes = |history: &History| history.points.len() * (size_of::<Point>() + TEXTS_BYTES);
+        self.recalled(question, (range, true), bytes, ask).await
+    }
+
+    async fn answered_history(
+        &self,
+        query: &HistoryQuery,
+        process_id: String,
+        now_ms: i64,
+    ) -> Result<History, QueryError> {
         let identity = if process_id.is_empty() {
             None
         } else {
@@ -120,14 +136,20 @@ impl Queries {
             .range_until_newest(query.range, HOUR_MS, &asked, now_ms)
             .await?;
         let window = self.history_window(range, now_ms);
-        let range = window.map_or(range, |window| whole_windows(range, window, now_ms));
+        let end = TimeRange {
+            start_ms: range.end_ms,
+            ..range
+        };
+        let range = match window {
+            Some(window) if self.has_samples(end, now_ms) => from_window(range, window, now_ms),
+            Some(window) => whole_windows(range, window, now_ms),
+            None => range,
+        };
         let asked_step_ms = asked_step(query.step_ms, range)?;
-        let rows = self.coverage_rows(range, &asked, now_ms).await?;
+        let rows = self.coverage_rows(range, &asked, None, now_ms).await?;
         let coverage = coverage(&rows, range, &asked);
         // One host, so at most one row.
-        let of_host = |length: fn(&CoverageRow) -> u64| rows.first().map_or(0, length);
-        let longest_interval_ns = of_host(|row| row.longest_interval_ns);
-        let usual_interval_ns = of_host(|row| row.usual_interval_ns);
+        let usual_interval_ns = rows.first().map_or(0, |row| row.usual_interval_ns);
         let step_ms = asked_step_ms.unwrap_or_else(|| chosen_step(range, usual_interval_ns));
         let step_ms = window.map_or(step_ms, |window| up(step_ms, window.ms()));
         let [host] = asked;
@@ -138,10 +160,9 @@ impl Queries {
             host,
             process_id,
             name,
-            longest_interval_ns,
         };
         let steps = match window {
-            Some(window) => self.store.history_windows(&filter, window).await?,
+            Some(window) => self.history_of_windows(&filter, window, now_ms).await?,
             None => self.store.history(&filter).await?,
         };
         if process.is_none() && steps.iter().all(|step| step.seen == 0) {
@@ -157,6 +178,39 @@ impl Queries {
             points: points(steps, range, step_ms, process.is_some()),
             process,
         })
+    }
+}
+
+impl Queries {
+    /// Whole steps of windows that are over, and what came since from the samples; where these are gone all windows that
+    /// are over.
+    async fn history_of_windows(
+        &self,
+        filter: &HistoryFilter,
+        window: Step,
+        now_ms: i64,
+    ) -> Result<Vec<StepRow>, QueryError> {
+        let TimeRange { start_ms, end_ms } = filter.range;
+        let part = |start_ms, end_ms| HistoryFilter {
+            range: TimeRange { start_ms, end_ms },
+            ..filter.clone()
+        };
+        let number = over(filter.range, filter.step_ms, now_ms);
+        let since = part(start_ms + number * filter.step_ms, end_ms);
+        if since.range.start_ms >= end_ms || !self.has_samples(since.range, now_ms) {
+            let windows = whole_windows(filter.range, window, now_ms);
+            let all = part(windows.start_ms, windows.end_ms);
+            return Ok(self.store.history_windows(&all, window).await?);
+        }
+        let before = part(start_ms, since.range.start_ms);
+        let mut steps = self.store.history_windows(&before, window).await?;
+        let before = u64::try_from(number).unwrap_or(0);
+        let samples = self.store.history(&since).await?.into_iter();
+        steps.extend(samples.map(|step| StepRow {
+            step: before + step.step,
+            ..step
+        }));
+        Ok(steps)
     }
 }
 
@@ -193,6 +247,17 @@ fn chosen_step(range: TimeRange, usual_interval_ns: u64) -> i64 {
     let days = least_ms.div_euclid(MS_PER_DAY) + i64::from(least_ms.rem_euclid(MS_PER_DAY) > 0);
     let round_ms = ROUND_MS.into_iter().find(|round_ms| *round_ms >= least_ms);
     round_ms.unwrap_or(days * MS_PER_DAY)
+}
+
+/// A history is of one process, or of a name on a host: what is missing is named.
+fn check_subject(host: &str, name: &str) -> Result<(), QueryError> {
+    let (field, reason) = match (host, name) {
+        ("", "") => ("process_id", "is empty: name a process, or a host and a name"),
+        ("", _) => ("host", "is empty: a name needs a host"),
+        (_, "") => ("name", "is empty: a host needs a name"),
+        _ => return Ok(()),
+    };
+    Err(QueryError::invalid(field, reason))
 }
 
 /// A point for each step of the range. A process that has no row in a step draws nothing there, because it did not
@@ -267,6 +332,19 @@ mod tests {
             .filter_map(|p| p.step.as_ref().map(|step| step.step))
             .collect();
         assert_eq!(filled, known);
+    }
+
+    #[test]
+    fn half_a_subject_is_told_the_other_half() {
+        for (host, name, says) in [
+            ("", "", "process_id: "),
+            ("", "bash", "host: is empty: a name needs a host"),
+            ("vm", "", "name: is empty: a host needs a name"),
+        ] {
+            let refused = check_subject(host, name).unwrap_err().to_string();
+            assert!(refused.starts_with(says), "{refused}");
+        }
+        assert!(check_subject("vm", "bash").is_ok());
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! Hosts, and where their CPU time went.
 
-use std::{collections::HashMap, slice};
+use std::{collections::HashMap, slice, sync::Arc};
 
 use super::{
-    AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts, coverage::coverage, range::HOUR_MS,
+    AskedRange, Coverage, HOSTS_MAX, Queries, QueryError, check_hosts,
+    coverage::coverage,
+    memory::TEXTS_BYTES,
+    range::HOUR_MS,
+    windows::{Attempt, answerable, floors},
 };
 use crate::{
     model::TimeRange,
-    store::answers::{AuditRow, CoverageRow, HostRow},
+    store::{
+        answers::{AuditRow, CoverageRow, HostRow},
+        parts::Parts,
+    },
 };
 
 /// The range of hosts without one: the last day.
@@ -68,9 +75,39 @@ impl Queries {
     /// When the question cannot be answered as it stands, or the store does not answer.
     pub async fn hosts(&self, range: Option<AskedRange>, now_ms: i64) -> Result<Hosts, QueryError> {
         let _turn = self.turn().await?;
+        let ended = AskedRange::ended(range);
         let range = self.range_until_newest(range, RANGE_MS, &[], now_ms).await?;
-        let rows = self.store.hosts(range, limit()).await?;
-        let observed = self.coverage_rows(range, &[], now_ms).await?;
+        let range = answerable(range, self.kept, now_ms);
+        let question = format!("hosts {range:?} {:?}", floors(self.kept, now_ms));
+        let bytes = |hosts: &Hosts| hosts.hosts.len() * (size_of::<Host>() + TEXTS_BYTES);
+        let ask = |before| self.answered_hosts(range, before, now_ms);
+        self.recalled(question, (range, ended), bytes, ask).await
+    }
+
+    async fn answered_hosts(
+        &self,
+        range: TimeRange,
+        before: Option<Arc<Parts>>,
+        now_ms: i64,
+    ) -> Result<Hosts, QueryError> {
+        for mut attempt in Attempt::all(before) {
+            let cut = self.cut(range, &[], false, &mut attempt, now_ms).await?;
+            let rows = self.store.hosts(&cut, limit()).await?;
+            if self.holds(&cut, &[], &attempt).await? {
+                return self.with_coverage(range, rows, now_ms).await;
+            }
+        }
+        Err(QueryError::Busy)
+    }
+
+    /// Adds how much of the range each host observed.
+    async fn with_coverage(
+        &self,
+        range: TimeRange,
+        rows: Vec<HostRow>,
+        now_ms: i64,
+    ) -> Result<Hosts, QueryError> {
+        let observed = self.coverage_rows(range, &[], None, now_ms).await?;
         let observed = by_host(&observed);
         let hosts = rows.into_iter().map(|row| {
             let rows = observed
@@ -95,9 +132,45 @@ impl Queries {
         let range = self
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
             .await?;
-        let observed = self.coverage_rows(range, &query.hosts, now_ms).await?;
+        let range = answerable(range, self.kept, now_ms);
+        let question = format!(
+            "audit {range:?} {:?} {:?}",
+            query.hosts,
+            floors(self.kept, now_ms)
+        );
+        let bytes = |audit: &Audit| audit.rows.len() * (size_of::<AuditRow>() + TEXTS_BYTES);
+        let ask = |before| self.answered_audit(range, &query.hosts, before, now_ms);
+        self.recalled(question, (range, AskedRange::ended(query.range)), bytes, ask)
+            .await
+    }
+
+    async fn answered_audit(
+        &self,
+        range: TimeRange,
+        hosts: &[String],
+        before: Option<Arc<Parts>>,
+        now_ms: i64,
+    ) -> Result<Audit, QueryError> {
+        for mut attempt in Attempt::all(before) {
+            let cut = self.cut(range, hosts, false, &mut attempt, now_ms).await?;
+            let rows = self.store.audit(&cut, hosts, limit()).await?;
+            if self.holds(&cut, hosts, &attempt).await? {
+                return self.with_losses(range, rows, hosts, now_ms).await;
+            }
+        }
+        Err(QueryError::Busy)
+    }
+
+    /// Adds what was lost, and how much of the range was seen.
+    async fn with_losses(
+        &self,
+        range: TimeRange,
+        rows: Vec<AuditRow>,
+        hosts: &[String],
+        now_ms: i64,
+    ) -> Result<Audit, QueryError> {
+        let observed = self.coverage_rows(range, hosts, None, now_ms).await?;
         let of_hosts = by_host(&observed);
-        let rows = self.store.audit(range, &query.hosts, limit()).await?;
         let rows = rows.into_iter().map(|row| {
             let losses = of_hosts.get(&*row.name).into_iter().flat_map(|of_host| {
                 let counts = of_host.loss_counts.iter().copied();
@@ -109,7 +182,7 @@ impl Queries {
         Ok(Audit {
             range,
             rows: rows.collect(),
-            coverage: coverage(&observed, range, &query.hosts),
+            coverage: coverage(&observed, range, hosts),
         })
     }
 }

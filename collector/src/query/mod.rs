@@ -5,13 +5,16 @@ mod exits;
 mod history;
 mod hosts;
 pub(crate) mod limits;
+mod memory;
 mod range;
 mod top;
+mod turns;
 mod windows;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::SemaphorePermit;
 
 pub use coverage::Coverage;
 pub use exits::{Exits, ExitsQuery};
@@ -22,15 +25,12 @@ pub use top::{GroupBy, Groups, GroupsQuery, Metric, Top, TopQuery};
 
 use crate::{
     groups::NamedGroups,
+    model::TimeRange,
     retention::Retention,
-    store::{Store, StoreError},
+    store::{Store, StoreError, parts::Parts},
 };
-
-/// Questions that are answered at once; more wait their turn, so that ingest keeps its share of the machine.
-const AT_ONCE_MAX: usize = 8;
-
-/// How long a question waits for its turn.
-const TURN_MAX: Duration = Duration::from_secs(5);
+use memory::Memory;
+use turns::{AT_ONCE_MAX, Turns};
 
 /// Hosts that a question may name, and that an answer lists.
 pub(crate) const HOSTS_MAX: usize = 10_000;
@@ -54,7 +54,7 @@ pub enum QueryError {
     #[error("{0}")]
     NotFound(String),
     /// Too many questions at once.
-    #[error("{AT_ONCE_MAX} questions are being answered: ask again in a moment")]
+    #[error("{AT_ONCE_MAX} questions are being answered and more wait: ask again in a moment")]
     Busy,
     /// The store.
     #[error(transparent)]
@@ -76,7 +76,8 @@ pub struct Queries {
     store: Store,
     kept: Retention,
     groups: Arc<NamedGroups>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
+    memory: Arc<Memory>,
 }
 
 impl Queries {
@@ -87,7 +88,8 @@ impl Queries {
             store,
             kept: Retention::default(),
             groups: Arc::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            turns: Arc::new(Turns::new()),
+            memory: Arc::new(Memory::new(Counter::default(), Counter::default())),
         }
     }
 
@@ -104,11 +106,53 @@ impl Queries {
         Self { groups, ..self }
     }
 
+    /// The same with counters of answers that are given again, and of those that gave way to others.
+    #[must_use]
+    pub fn counting(self, recalled: Counter, forgotten: Counter) -> Self {
+        let memory = Arc::new(Memory::new(recalled, forgotten));
+        Self { memory, ..self }
+    }
+
     async fn turn(&self) -> Result<SemaphorePermit<'_>, QueryError> {
-        match tokio::time::timeout(TURN_MAX, self.turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(QueryError::Busy),
+        self.turns.turn().await
+    }
+
+    /// The answer of before, where the store holds the very parts that it was made of; else a new one, of about so many
+    /// `bytes`. Whoever asks the store is given its parts as they were before, where they are known. Those who come with
+    /// a question while it is answered wait for that.
+    async fn recalled<A, Asked>(
+        &self,
+        question: String,
+        (range, ended): (TimeRange, bool),
+        bytes: impl Fn(&A) -> usize,
+        ask: impl FnOnce(Option<Arc<Parts>>) -> Asked,
+    ) -> Result<A, QueryError>
+    where
+        A: Clone + Send + 'static,
+        Asked: Future<Output = Result<A, QueryError>>,
+    {
+        let _alone = self.memory.alone(&question).await;
+        let before = if self.memory.was_asked(&question) || ended {
+            self.store.parts().await
+        } else {
+            None
+        };
+        let Some(seen) = before.as_ref().map(|parts| parts.of(range)) else {
+            return Box::pin(ask(None)).await;
+        };
+        if let Some(answer) = self.memory.get(&question, seen) {
+            return Ok(answer);
         }
+        let answer = Box::pin(ask(before)).await?;
+        if self
+            .store
+            .parts()
+            .await
+            .is_some_and(|after| after.of(range) == seen)
+        {
+            self.memory.put(question, seen, answer.clone(), bytes(&answer));
+        }
+        Ok(answer)
     }
 }
 
@@ -118,6 +162,12 @@ fn check_hosts(hosts: &[String]) -> Result<(), QueryError> {
         return Err(QueryError::invalid(
             "hosts",
             format!("names {} hosts, more than {HOSTS_MAX}", hosts.len()),
+        ));
+    }
+    if hosts.iter().any(String::is_empty) {
+        return Err(QueryError::invalid(
+            "hosts",
+            "is empty: name a host, or leave it out for all",
         ));
     }
     hosts.iter().try_for_each(|host| check_text("hosts", host))
@@ -164,6 +214,13 @@ mod tests {
         assert_eq!(check_limit("limit", 0, 10, 1_000).unwrap(), 10);
         assert_eq!(check_limit("limit", 1_000, 10, 1_000).unwrap(), 1_000);
         assert!(check_limit("limit", 1_001, 10, 1_000).is_err());
+    }
+
+    #[test]
+    fn a_host_has_a_name() {
+        assert!(check_hosts(&[]).is_ok() && check_hosts(&["a".to_owned()]).is_ok());
+        let refused = check_hosts(&["a".to_owned(), String::new()]).unwrap_err();
+        assert!(refused.to_string().starts_with("hosts: is empty"), "{refused}");
     }
 
     #[test]

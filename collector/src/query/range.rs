@@ -34,7 +34,7 @@ const MISSED_MAX: i64 = 3;
 const SILENCE_MS_MIN: i64 = 5_000;
 
 /// A range as it was asked for; either side may be absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct AskedRange {
     /// Milliseconds since 1970.
     pub start_ms: Option<i64>,
@@ -45,6 +45,11 @@ pub struct AskedRange {
 }
 
 impl AskedRange {
+    /// Whether it was asked for up to a moment that is over: what is said of it stays so, but for what comes late.
+    pub(super) fn ended(asked: Option<Self>) -> bool {
+        asked.is_some_and(|asked| asked.end_ms.is_some())
+    }
+
     /// The range with `default_ms` before its end where the start is absent.
     ///
     /// The end is brought back to `now_ms`: nothing is known of the future.
@@ -62,7 +67,7 @@ impl AskedRange {
             return Err(QueryError::invalid("range", "is longer than 366 days"));
         }
         if start_ms < 0 {
-            return Err(QueryError::invalid("range", "starts before 1970"));
+            return Err(before_1970(self.start_ms.is_some()));
         }
         Ok(TimeRange { start_ms, end_ms })
     }
@@ -146,7 +151,7 @@ impl Queries {
         hosts: &[String],
     ) -> Result<TimeRange, QueryError> {
         if end_ms <= i64::from(intervals) * 1_000 {
-            return Err(QueryError::invalid("range", "starts before 1970"));
+            return Err(before_1970(false));
         }
         let from_ms = end_ms - LOOKBACKS_MS[0];
         let newest = self.store.newest_per_host(from_ms, end_ms, hosts).await?;
@@ -176,6 +181,15 @@ impl Queries {
     pub async fn newest_complete_ms(&self, hosts: &[String], now_ms: i64) -> Result<Option<i64>, QueryError> {
         let newest = self.newest(LOOKBACKS_MS[0], hosts, now_ms).await?;
         Ok(slowest(&newest, now_ms).map(|slowest| slowest.newest_ms))
+    }
+}
+
+/// The side that was asked for is the one that is wrong.
+fn before_1970(start_was_asked: bool) -> QueryError {
+    if start_was_asked {
+        QueryError::invalid("range", "starts before 1970")
+    } else {
+        QueryError::invalid("range.end", "is so early that the range would start before 1970")
     }
 }
 
@@ -297,6 +311,20 @@ mod tests {
             };
             assert!(asked.or_last(1, NOW_MS).is_err(), "{start_ms} {end_ms}");
         }
+    }
+
+    #[test]
+    fn an_end_that_is_too_early_is_named_as_such() {
+        let asked = |start_ms| AskedRange {
+            start_ms,
+            end_ms: Some(1),
+            last_ms: None,
+        };
+        let field = |start_ms| match asked(start_ms).or_last(HOUR_MS, NOW_MS) {
+            Err(QueryError::Invalid { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((field(None), field(Some(-1))), ("range.end", "range"));
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! What used most: processes, or groups of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
-    AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text, windows::answerable,
+    AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text,
+    windows::{Attempt, answerable, floors},
 };
 use crate::{
     model::TimeRange,
     store::{
         answers::{InfoRow, TopRow},
-        queries::TopFilter,
+        parts::Parts,
+        tops::{Peaks, TopFilter},
     },
 };
 
@@ -23,7 +28,7 @@ pub(crate) const LIMIT_MAX: u32 = 1_000;
 pub(crate) const MEMBERS: u32 = 100;
 
 /// What to rank by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the words of the contract")]
 pub enum Metric {
     Cpu,
@@ -36,7 +41,7 @@ pub enum Metric {
 }
 
 /// What a row stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the words of the contract")]
 pub enum GroupBy {
     Process,
@@ -48,7 +53,7 @@ pub enum GroupBy {
 }
 
 /// A top as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TopQuery {
     /// Empty: all.
     pub hosts: Vec<String>,
@@ -107,6 +112,27 @@ pub struct Groups {
     pub members: Vec<TopRow>,
 }
 
+impl GroupsQuery {
+    /// One of the three says which names belong to the group.
+    fn check_names(&self) -> Result<(), QueryError> {
+        let (base, regex, group) = (
+            !self.base.is_empty(),
+            !self.regex.is_empty(),
+            !self.group.is_empty(),
+        );
+        let (field, reason) = match (base, regex, group) {
+            (false, false, false) => (
+                "base",
+                "is empty, and so are regex and group: say which names belong to the group",
+            ),
+            (true, true, _) => ("base", "stands beside regex: ask for one of them"),
+            (_, _, true) if base || regex => ("group", "stands beside base or regex: ask for one of them"),
+            _ => return Ok(()),
+        };
+        Err(QueryError::invalid(field, reason))
+    }
+}
+
 impl Metric {
     fn column(self) -> &'static str {
         match self {
@@ -123,14 +149,14 @@ impl Metric {
 
 impl GroupBy {
     /// The word in the store; `None`: by process.
-    fn key(self) -> Result<Option<&'static str>, QueryError> {
+    fn key(self) -> Option<&'static str> {
         match self {
-            Self::Process => Ok(None),
-            Self::Command => Ok(Some("command")),
-            Self::Container => Ok(Some("container")),
-            Self::User => Ok(Some("user")),
-            Self::Host => Ok(Some("host")),
-            Self::Pod => Err(QueryError::invalid("group_by", "pods are not measured yet")),
+            Self::Process => None,
+            Self::Command => Some("command"),
+            Self::Container => Some("container"),
+            Self::Pod => Some("pod"),
+            Self::User => Some("user"),
+            Self::Host => Some("host"),
         }
     }
 }
@@ -141,21 +167,62 @@ impl Queries {
     /// # Errors
     /// When the question cannot be answered as it stands, or the store does not answer.
     pub async fn top(&self, query: &TopQuery, now_ms: i64) -> Result<Top, QueryError> {
-        let key = query.group_by.key()?;
+        let key = query.group_by.key();
         let limit = check_limit("limit", query.limit, LIMIT, LIMIT_MAX)?;
         check_hosts(&query.hosts)?;
         check_text("name_contains", &query.name_contains)?;
-        let _turn = self.turn().await?;
+        // It holds all questions to the store, and stands in the future of whoever asks.
+        let answer = Box::pin(self.answered_top(query, key, limit, now_ms));
+        self.turns.top(query, answer).await
+    }
+
+    async fn answered_top(
+        &self,
+        query: &TopQuery,
+        key: Option<&'static str>,
+        limit: u32,
+        now_ms: i64,
+    ) -> Result<Top, QueryError> {
         let range = self
             .range_or_intervals(query.range, query.last_intervals, &query.hosts, now_ms)
             .await?;
         let range = answerable(range, self.kept, now_ms);
+        let what = TopQuery {
+            range: None,
+            last_intervals: 0,
+            ..query.clone()
+        };
+        let question = format!("top {range:?} {what:?} {:?}", floors(self.kept, now_ms));
+        let ask = |before| self.top_of(query, key, limit, range, before, now_ms);
+        self.recalled(
+            question,
+            (range, AskedRange::ended(query.range)),
+            |top| top.rows.iter().map(|(row, _info)| row.bytes()).sum(),
+            ask,
+        )
+        .await
+    }
+
+    async fn top_of(
+        &self,
+        query: &TopQuery,
+        key: Option<&'static str>,
+        limit: u32,
+        range: TimeRange,
+        before: Option<Arc<Parts>>,
+        now_ms: i64,
+    ) -> Result<Top, QueryError> {
         // Peaks of a group are stored for all of its members only.
         let stored_peaks = query.name_contains.is_empty() || query.group_by == GroupBy::Command;
         let every_instant = key.is_some() && !stored_peaks;
-        for attempt in 0.. {
+        let peaks = if stored_peaks {
+            Peaks::Stored
+        } else {
+            Peaks::Members
+        };
+        for mut attempt in Attempt::all(before) {
             let cut = self
-                .cut(range, &query.hosts, every_instant, attempt, now_ms)
+                .cut(range, &query.hosts, every_instant, &mut attempt, now_ms)
                 .await?;
             let filter = TopFilter {
                 cut,
@@ -168,33 +235,41 @@ impl Queries {
             };
             let rows = match key {
                 None => self.store.top_processes(&filter).await?,
-                Some(key) => self.store.top_groups(&filter, key, stored_peaks).await?,
+                Some(key) => self.store.top_groups(&filter, key, peaks).await?,
             };
-            if self.holds(&filter.cut, &query.hosts, attempt).await? {
-                let rows = self.with_boots(rows).await?;
+            let (holds, coverage, rows) = tokio::try_join!(
+                self.holds(&filter.cut, &query.hosts, &attempt),
+                self.coverage_of(range, &query.hosts, Some(&filter.cut), now_ms),
+                self.with_names(rows),
+            )?;
+            if holds {
                 return Ok(Top {
                     range,
-                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
-                    rows: self.with_infos(rows).await?,
+                    coverage,
+                    rows,
                 });
             }
         }
         Err(QueryError::Busy)
     }
 
-    /// Adds in which boot of their hosts the processes ran.
-    async fn with_boots(&self, mut rows: Vec<TopRow>) -> Result<Vec<TopRow>, QueryError> {
+    /// Adds in which boot of their hosts processes ran, and what they were started as, for these few only.
+    async fn with_names(&self, mut rows: Vec<TopRow>) -> Result<Vec<(TopRow, Option<InfoRow>)>, QueryError> {
         let mut hosts = BTreeSet::new();
         let mut times_ms = BTreeSet::new();
         for row in rows.iter().filter(|row| row.process_id.is_some()) {
             hosts.extend(row.member_hosts.iter().cloned());
             times_ms.insert(row.last_time_ms);
         }
-        if hosts.is_empty() {
-            return Ok(rows);
+        let ids: Vec<_> = rows.iter().filter_map(|row| row.process_id.clone()).collect();
+        if ids.is_empty() {
+            return Ok(rows.into_iter().map(|row| (row, None)).collect());
         }
         let (hosts, times_ms) = (Vec::from_iter(hosts), Vec::from_iter(times_ms));
-        let boots = self.store.boot_ids(&hosts, &times_ms).await?;
+        let (boots, infos) = tokio::try_join!(
+            self.store.boot_ids(&hosts, &times_ms),
+            self.store.process_infos(&ids),
+        )?;
         let boots: HashMap<_, _> = boots
             .into_iter()
             .map(|boot| ((boot.host, boot.time_ms), boot.boot_id))
@@ -203,17 +278,6 @@ impl Queries {
             let host = row.member_hosts.first().cloned().unwrap_or_default();
             row.boot_id = boots.get(&(host, row.last_time_ms)).cloned();
         }
-        Ok(rows)
-    }
-
-    /// Adds what the processes were started as, for these few only.
-    async fn with_infos(&self, rows: Vec<TopRow>) -> Result<Vec<(TopRow, Option<InfoRow>)>, QueryError> {
-        let ids: Vec<_> = rows.iter().filter_map(|row| row.process_id.clone()).collect();
-        let infos = if ids.is_empty() {
-            Vec::new()
-        } else {
-            self.store.process_infos(&ids).await?
-        };
         let mut infos: HashMap<_, _> = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
         Ok(rows
             .into_iter()
@@ -234,38 +298,59 @@ impl Queries {
         check_text("base", &query.base)?;
         check_text("regex", &query.regex)?;
         check_text("group", &query.group)?;
-        let named = !query.group.is_empty();
-        if !named && query.base.is_empty() && query.regex.is_empty() {
-            return Err(QueryError::invalid(
-                "base",
-                "is empty, and so are regex and group: say which names belong to the group",
-            ));
-        }
-        if named && !(query.base.is_empty() && query.regex.is_empty()) {
-            return Err(QueryError::invalid(
-                "group",
-                "stands beside base or regex: ask for one of them",
-            ));
-        }
-        let regex = if named {
+        query.check_names()?;
+        let regex = if query.group.is_empty() {
+            &query.regex
+        } else {
             let known = self.groups.regex(&query.group);
             known.ok_or_else(|| QueryError::NotFound(self.groups.unknown(&query.group)))?
-        } else {
-            &query.regex
         };
         let _turn = self.turn().await?;
         let range = self
             .range_or_intervals(query.range, 0, &query.hosts, now_ms)
             .await?;
         let range = answerable(range, self.kept, now_ms);
+        let asked = format!(
+            "groups {range:?} {:?} {regex} {limit} {:?} {:?}",
+            query.base,
+            query.hosts,
+            floors(self.kept, now_ms)
+        );
+        let bytes = |groups: &Groups| {
+            groups
+                .total
+                .iter()
+                .chain(&groups.members)
+                .map(TopRow::bytes)
+                .sum()
+        };
+        let ask = |before| self.groups_of(query, regex, limit, range, before, now_ms);
+        self.recalled(asked, (range, AskedRange::ended(query.range)), bytes, ask)
+            .await
+    }
+
+    async fn groups_of(
+        &self,
+        query: &GroupsQuery,
+        regex: &str,
+        limit: u32,
+        range: TimeRange,
+        before: Option<Arc<Parts>>,
+        now_ms: i64,
+    ) -> Result<Groups, QueryError> {
         let refused = |error: crate::store::StoreError| match error.code() {
             // CANNOT_COMPILE_REGEXP
             Some(427) => QueryError::invalid("regex", "is no RE2 expression"),
             _ => QueryError::Store(error),
         };
-        for attempt in 0.. {
+        for mut attempt in Attempt::all(before) {
+            let cut = self.cut(range, &query.hosts, false, &mut attempt, now_ms).await?;
             // The peak of the whole group is that of an instant, which nobody stored: samples, where there are.
-            let cut = self.cut(range, &query.hosts, true, attempt, now_ms).await?;
+            let peaks = if cut.has_windows() && self.has_samples(range, now_ms) {
+                Peaks::Instants
+            } else {
+                Peaks::Members
+            };
             let filter = TopFilter {
                 cut,
                 hosts: query.hosts.clone(),
@@ -275,18 +360,49 @@ impl Queries {
                 name_prefix: query.base.clone(),
                 name_regex: regex.to_owned(),
             };
-            let total = self.store.top_groups(&filter, "all", false).await;
-            let members = self.store.top_groups(&filter, "command", true).await;
+            let total = self.store.top_groups(&filter, "all", peaks).await;
+            let members = self.store.top_groups(&filter, "command", Peaks::Stored).await;
             let (mut total, members) = (total.map_err(refused)?, members.map_err(refused)?);
-            if self.holds(&filter.cut, &query.hosts, attempt).await? {
+            if self.holds(&filter.cut, &query.hosts, &attempt).await? {
                 return Ok(Groups {
                     range,
-                    coverage: self.coverage(range, &query.hosts, now_ms).await?,
+                    coverage: self
+                        .coverage_of(range, &query.hosts, Some(&filter.cut), now_ms)
+                        .await?,
                     total: total.pop(),
                     members,
                 });
             }
         }
         Err(QueryError::Busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_said_in_one_way() {
+        let check = |base: &str, regex: &str, group: &str, field: Option<&str>| {
+            let query = GroupsQuery {
+                base: base.to_owned(),
+                regex: regex.to_owned(),
+                group: group.to_owned(),
+                ..GroupsQuery::default()
+            };
+            let refused = match query.check_names() {
+                Err(QueryError::Invalid { field, .. }) => Some(field),
+                _ => None,
+            };
+            assert_eq!(refused, field, "{query:?}");
+        };
+        check("", "", "", Some("base"));
+        check("a", "b", "", Some("base"));
+        check("a", "", "c", Some("group"));
+        check("", "b", "c", Some("group"));
+        check("a", "", "", None);
+        check("", "b", "", None);
+        check("", "", "c", None);
     }
 }

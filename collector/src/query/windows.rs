@@ -1,20 +1,45 @@
 //! Where an answer is read from: samples, minutes or hours, whatever is coarsest and gives the same sums.
 
+use std::sync::Arc;
+
 use super::{Queries, QueryError, range::HOUR_MS};
 use crate::{
     model::TimeRange,
     retention::Retention,
-    store::{cut::Cut, rollups::Step},
+    store::{cut::Cut, parts::Parts, rollups::Step},
 };
 
 /// How long after its end a minute is still being written and computed: until then it is read from the samples.
 const SETTLED_AFTER_MS: i64 = 120_000;
 
 /// How often a question is asked again because minutes or hours were computed meanwhile.
-pub(super) const TRIES: u32 = 3;
+const TRIES: u32 = 3;
 
 /// Parts of a table go at times of their own: so far from their end rows are not counted on.
 const SAFE_MS: i64 = HOUR_MS;
+
+/// One of the times that a question is asked, and the parts of the store before it, where they are known.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    number: u32,
+    parts: Option<Arc<Parts>>,
+}
+
+impl Attempt {
+    /// All of them; `before` is known before the first.
+    pub(super) fn all(before: Option<Arc<Parts>>) -> impl Iterator<Item = Self> {
+        let first = Self {
+            number: 1,
+            parts: before,
+        };
+        let more = (2..=TRIES).map(|number| Self { number, parts: None });
+        std::iter::once(first).chain(more)
+    }
+
+    fn is_last(&self) -> bool {
+        self.number >= TRIES
+    }
+}
 
 /// The first instants of which samples, and minutes, can be counted on.
 pub(super) fn floors(kept: Retention, now_ms: i64) -> (i64, i64) {
@@ -52,6 +77,20 @@ pub(super) fn whole_windows(range: TimeRange, window: Step, now_ms: i64) -> Time
     }
 }
 
+/// The same where samples tell of its end: it ends where it was asked to.
+pub(super) fn from_window(range: TimeRange, window: Step, now_ms: i64) -> TimeRange {
+    TimeRange {
+        end_ms: range.end_ms,
+        ..whole_windows(range, window, now_ms)
+    }
+}
+
+/// Steps of a range, from its start, of whose windows all are over.
+pub(super) fn over(range: TimeRange, step_ms: i64, now_ms: i64) -> i64 {
+    let end_ms = range.end_ms.min(now_ms - SETTLED_AFTER_MS);
+    (end_ms - range.start_ms).div_euclid(step_ms).max(0)
+}
+
 impl Queries {
     /// What a history is made of that begins before the samples do; `None`: of samples.
     pub(super) fn history_window(&self, range: TimeRange, now_ms: i64) -> Option<Step> {
@@ -63,6 +102,12 @@ impl Queries {
         }
     }
 
+    /// Whether all samples of a range are still kept.
+    pub(super) fn has_samples(&self, range: TimeRange, now_ms: i64) -> bool {
+        let (samples_ms, _) = floors(self.kept, now_ms);
+        range.start_ms >= samples_ms
+    }
+
     /// How a range is read: the coarsest way the first times, samples only where others compute without end or where
     /// `exact` needs every instant and there still is every one.
     pub(super) async fn cut(
@@ -70,47 +115,86 @@ impl Queries {
         range: TimeRange,
         hosts: &[String],
         every_instant: bool,
-        attempt: u32,
+        attempt: &mut Attempt,
         now_ms: i64,
     ) -> Result<Cut, QueryError> {
-        let (samples_ms, _) = floors(self.kept, now_ms);
-        let has_samples = range.start_ms >= samples_ms;
-        if has_samples && (every_instant || attempt + 1 >= TRIES) {
+        let has_samples = self.has_samples(range, now_ms);
+        if has_samples && (every_instant || attempt.is_last()) {
             return Ok(Cut::samples(range));
         }
         let coarsest = Cut::coarsest(range, now_ms - SETTLED_AFTER_MS);
-        let mut weighed = self.store.weighed(coarsest, hosts).await?;
+        let mut weighed = self.weighed(coarsest, hosts, &mut attempt.parts).await?;
         if has_samples && let Some(cut) = weighed.take_if(|cut| cut.has_costly_minutes()) {
-            weighed = self.store.weighed(cut.without_minutes(), hosts).await?;
+            weighed = self
+                .weighed(cut.without_minutes(), hosts, &mut attempt.parts)
+                .await?;
         }
         Ok(weighed.unwrap_or_else(|| Cut::samples(range)))
     }
 
-    /// How the coverage of a range is read, where it is long enough for more than samples or reaches beyond them. It
-    /// begins with samples where there are any, because the first interval counts with its part inside.
+    /// What the windows of a cut are worth, which is the same for all who ask for its minutes and hours while the store
+    /// is; what was asked for beside them is their own.
+    async fn weighed(
+        &self,
+        cut: Cut,
+        hosts: &[String],
+        parts: &mut Option<Arc<Parts>>,
+    ) -> Result<Option<Cut>, QueryError> {
+        if !cut.has_windows() {
+            return Ok(Some(cut));
+        }
+        let (range, windows) = (cut.range, cut.of_windows());
+        let question = format!("windows {windows:?} {hosts:?}");
+        if parts.is_none() && self.memory.was_asked(&question) {
+            *parts = self.store.parts().await;
+        }
+        let seen = parts.as_ref().map(|parts| parts.of(windows.range));
+        if let Some(seen) = seen
+            && let Some(weighed) = self.memory.get::<Option<Cut>>(&question, seen)
+        {
+            return Ok(weighed.map(|weighed| weighed.within(range)));
+        }
+        let weighed = self.store.weighed(windows, hosts).await?;
+        if let Some(seen) = seen {
+            // When the store changed meanwhile its digest is that of nobody who asks from now on.
+            let bytes = weighed.as_ref().map_or(0, Cut::bytes);
+            self.memory.put(question, seen, weighed.clone(), bytes);
+        }
+        Ok(weighed.map(|weighed| weighed.within(range)))
+    }
+
+    /// How the coverage of a range is read, where it is long enough for more than samples or reaches beyond them.
     pub(super) async fn coverage_cut(
         &self,
         range: TimeRange,
         hosts: &[String],
         now_ms: i64,
     ) -> Result<Option<Cut>, QueryError> {
-        let (samples_ms, _) = floors(self.kept, now_ms);
-        let has_samples = range.start_ms >= samples_ms;
-        let settled_ms = now_ms - SETTLED_AFTER_MS;
-        let cut = if has_samples {
-            Cut::coarsest_after_samples(range, settled_ms)
-        } else {
-            Cut::coarsest(range, settled_ms)
-        };
+        let has_samples = self.has_samples(range, now_ms);
+        let cut = Cut::coarsest(range, now_ms - SETTLED_AFTER_MS);
         if cut.has_hours() || (cut.has_windows() && !has_samples) {
-            return Ok(self.store.weighed(cut, hosts).await?);
+            return self.weighed(cut, hosts, &mut None).await;
         }
         Ok(None)
     }
 
     /// Whether what was read as `cut` says belongs together; after the last attempt it is taken as it is.
-    pub(super) async fn holds(&self, cut: &Cut, hosts: &[String], attempt: u32) -> Result<bool, QueryError> {
-        Ok(attempt + 1 >= TRIES || self.store.still(cut, hosts).await?)
+    pub(super) async fn holds(
+        &self,
+        cut: &Cut,
+        hosts: &[String],
+        attempt: &Attempt,
+    ) -> Result<bool, QueryError> {
+        if attempt.is_last() || !cut.has_windows() {
+            return Ok(true);
+        }
+        if let Some(before) = &attempt.parts
+            && let Some(now) = self.store.parts().await
+            && now.of(cut.range) == before.of(cut.range)
+        {
+            return Ok(true);
+        }
+        Ok(self.store.still(cut, hosts).await?)
     }
 }
 
@@ -118,6 +202,22 @@ impl Queries {
 mod tests {
     use super::*;
     use crate::model::MS_PER_DAY;
+
+    #[test]
+    fn a_history_of_windows_ends_with_a_whole_one_unless_samples_tell_the_rest() {
+        let now_ms = 1_000 * MS_PER_DAY;
+        let asked = TimeRange {
+            start_ms: 1,
+            end_ms: 5 * HOUR_MS + 7,
+        };
+        let whole = whole_windows(asked, Step::Hour, now_ms);
+        assert_eq!((whole.start_ms, whole.end_ms), (0, 5 * HOUR_MS));
+        let joined = from_window(asked, Step::Hour, now_ms);
+        assert_eq!((joined.start_ms, joined.end_ms), (0, asked.end_ms));
+        // Of three steps of two hours two are over; of what is not over yet none is.
+        assert_eq!(over(joined, 2 * HOUR_MS, now_ms), 2);
+        assert_eq!(over(joined, 2 * HOUR_MS, 2 * HOUR_MS), 0);
+    }
 
     #[test]
     fn an_end_that_cannot_be_cut_exactly_goes_outwards() {

@@ -27,7 +27,6 @@ pub struct CoverageRow {
     pub host: String,
     pub first_ms: i64,
     pub observed_ns: u64,
-    pub longest_interval_ns: u64,
     pub usual_interval_ns: u64,
     pub loss_reasons: Vec<String>,
     pub loss_counts: Vec<u64>,
@@ -50,6 +49,7 @@ pub struct TopRow {
     pub start_time_ms: Option<i64>,
     pub uid: Option<u32>,
     pub container_id: Option<String>,
+    pub pod_uid: Option<String>,
     pub kernel_thread: Option<bool>,
     pub exited: Option<bool>,
     pub cpu_time_ns: Option<u64>,
@@ -93,6 +93,27 @@ pub struct TopRow {
     pub lifetime_peak_rss_bytes: Option<u64>,
     pub ended_threads_cpu_seconds: Option<f64>,
     pub runqueue_wait_counts: Vec<u64>,
+}
+
+impl TopRow {
+    /// Bytes that it takes, with what it was started as, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let hosts: usize = self
+            .member_hosts
+            .iter()
+            .map(|host| size_of::<String>() + host.len())
+            .sum();
+        size_of::<Self>() + size_of::<InfoRow>() + 1_024 + hosts
+    }
+}
+
+/// Who stands in a top.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_winning_*.sql")]
+pub struct WinnerRow {
+    pub id: String,
+    pub member_hosts: Vec<String>,
 }
 
 /// The boot of a host at an instant.
@@ -178,6 +199,7 @@ pub struct ExitRow {
     pub exit_signal: Option<u32>,
     pub oom_killed: Option<bool>,
     pub container: String,
+    pub pod: String,
     pub runqueue_ns: Option<u64>,
     pub voluntary_switches: Option<u64>,
     pub involuntary_switches: Option<u64>,
@@ -244,13 +266,13 @@ pub struct AuditRow {
     pub mean_kernel_ppm: Option<f64>,
     pub last_kernel_budget_ppm: Option<u64>,
     pub last_attach_ns: Option<u64>,
-    pub program_names: Vec<String>,
-    pub program_runs: Vec<u64>,
-    pub program_run_ns: Vec<u64>,
+    pub names: Vec<String>,
+    pub runs: Vec<u64>,
+    pub run_ns: Vec<u64>,
     pub agent_cpu_time_ns: Option<u64>,
     pub agent_cpu_percent: Option<f64>,
     pub agent_peak_rss_bytes: Option<u64>,
     pub agent_avg_drain_ns: Option<f64>,
-    pub agent_max_drain_ns: Option<u64>,
+    pub agent_longest_drain_ns: Option<u64>,
     pub sum_agent_events: Option<u64>,
 }

@@ -35,6 +35,7 @@ struct Windows {
     digest: u64,
     minutes: u64,
     minute_snapshots: u64,
+    without_sums: u64,
 }
 
 impl Cut {
@@ -77,15 +78,42 @@ impl Cut {
         }
     }
 
-    /// The same, and the first minute or a part of it is read from the samples.
+    /// The same, and the first minute and what follows it up to a whole one is read from the samples: no interval is
+    /// longer, so that none of a window began before the range.
     #[must_use]
     pub fn coarsest_after_samples(range: TimeRange, settled_ms: i64) -> Self {
         let later = TimeRange {
-            start_ms: range.start_ms + 1,
+            start_ms: range.start_ms + Step::Minute.ms(),
             ..range
         };
         let cut = Self::coarsest(later, settled_ms);
         Self { range, ..cut }
+    }
+
+    /// Of it what minutes and hours are read of.
+    #[must_use]
+    pub fn of_windows(&self) -> Self {
+        let range = TimeRange {
+            start_ms: self.head_ms,
+            end_ms: self.tail_ms,
+        };
+        Self {
+            range,
+            ..self.clone()
+        }
+    }
+
+    /// The same minutes and hours within another range, which has no other whole ones.
+    #[must_use]
+    pub fn within(self, range: TimeRange) -> Self {
+        Self { range, ..self }
+    }
+
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let stale = self.windows.stale_minutes.len() + self.windows.stale_hours.len();
+        size_of::<Self>() + stale * size_of::<u64>()
     }
 
     /// Whether reading the minutes costs more than reading what they were computed of.
@@ -127,6 +155,18 @@ impl Cut {
         self.has_minutes() || self.has_hours()
     }
 
+    /// Whether the sums of groups are stored for all windows that are read.
+    pub(super) fn has_sums(&self) -> bool {
+        self.has_windows() && self.windows.without_sums == 0
+    }
+
+    /// A statement without what it asks of stale windows, where there are none: a number for each row is what costs most.
+    pub(super) fn text(&self, sql: &str) -> String {
+        let stale = !(self.windows.stale_minutes.is_empty() && self.windows.stale_hours.is_empty());
+        let lines = sql.split_inclusive('\n');
+        lines.filter(|line| stale || !line.contains("{stale_")).collect()
+    }
+
     pub(super) fn bind(&self, query: Query) -> Query {
         self.bind_bounds(query)
             .param("start_ms", self.range.start_ms)
@@ -137,6 +177,9 @@ impl Cut {
             .param("stale_to_ms", self.windows.stale_to_ms)
             // A window lies in one partition.
             .with_setting("do_not_merge_across_partitions_select_final", "1")
+            // Whatever is asked of those tables is asked of columns that they are sorted by, the same in each version of
+            // a row: so the rest is read of the rows that are left.
+            .with_setting("optimize_move_to_prewhere_if_final", "1")
     }
 
     fn bind_bounds(&self, query: Query) -> Query {
@@ -210,6 +253,13 @@ mod tests {
         // What is not over is read from the samples.
         check(0, 2 * HOUR, HOUR + 90_000, [0, 0, HOUR, HOUR + MINUTE]);
         check(0, 2 * HOUR, 0, [2 * HOUR; 4]);
+        // An interval that began before the range ends in the samples.
+        let after =
+            |start_ms, end_ms| Cut::coarsest_after_samples(TimeRange { start_ms, end_ms }, late).head_ms;
+        assert_eq!(
+            [after(0, HOUR), after(MINUTE - 1, HOUR), after(1, MINUTE)],
+            [MINUTE, 2 * MINUTE, MINUTE]
+        );
         let cut = |end_ms| Cut::coarsest(TimeRange { start_ms: 1, end_ms }, late).without_minutes();
         assert!(!cut(3 * HOUR + 1).has_minutes() && cut(3 * HOUR + 1).has_hours());
         assert!(!cut(HOUR).has_windows());

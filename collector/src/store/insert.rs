@@ -1,22 +1,27 @@
 //! Batches into the store: frozen once, then inserted until the store has them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::{INSERT_TIMEOUT, Store, StoreError, StoredIn, Table, native, rows};
 use crate::{
     fault::{self, Point},
-    model::{AgentEpoch, Snapshot, hex},
+    model::{AgentEpoch, Snapshot},
 };
+
+/// Epochs of one question for what is stored. Whatever it asks for costs the store some hundredths of a CPU second, and
+/// each epoch makes it read a thousandth of the rows by mistake (`epoch_bloom`).
+pub const LEDGERS_MAX: usize = 50;
 
 /// The rows of one table, frozen: a retry sends these very bytes under this very token, so the store takes them once.
 #[derive(Debug, Clone)]
 pub struct Frozen {
     what: &'static str,
     sql: String,
-    block: Bytes,
+    /// In pieces that follow one another.
+    block: Vec<Bytes>,
     rows: usize,
     token: String,
     /// The snapshots with rows in it, by epoch.
@@ -24,33 +29,28 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Rows in the order of the table's key cost the store a quarter less. They are of these snapshots, each of which
+    /// has one at least.
     fn new<T>(
         what: &'static str,
         columns: &[native::Column<T>],
         fenced: bool,
-        mut rows: Vec<rows::Row<'_, T>>,
-        order: impl FnMut(&rows::Row<'_, T>, &rows::Row<'_, T>) -> std::cmp::Ordering,
-    ) -> Option<Self> {
-        if rows.is_empty() {
-            return None;
+        snapshots: &[&Snapshot],
+        rows: &[rows::Row<'_, T>],
+    ) -> Self {
+        let mut of: BTreeMap<AgentEpoch, BTreeSet<u64>> = BTreeMap::new();
+        for snapshot in snapshots {
+            of.entry(snapshot.agent).or_default().insert(snapshot.seq);
         }
-        let mut snapshots: BTreeMap<AgentEpoch, BTreeSet<u64>> = BTreeMap::new();
-        for (snapshot, _) in &rows {
-            snapshots.entry(snapshot.agent).or_default().insert(snapshot.seq);
-        }
-        // Rows in the order of the table's key cost the store a quarter less.
-        rows.sort_unstable_by(order);
-        let block = native::encode(columns, &rows);
-        // Bound to the bytes: a token with other data would be dropped as a success.
-        let token = hex(&Sha256::new().chain_update(what).chain_update(&block).finalize());
-        Some(Self {
+        Self {
             what,
             sql: statement(what, columns, fenced),
-            block: block.into(),
+            block: native::encode(columns, rows),
             rows: rows.len(),
-            token,
-            snapshots,
-        })
+            // Made with the bytes and never again: a token with other data would be dropped as a success.
+            token: Uuid::new_v4().to_string(),
+            snapshots: of,
+        }
     }
 
     /// Rows in it.
@@ -81,48 +81,42 @@ pub fn freeze<'a>(
     table: Table,
     snapshots: impl IntoIterator<Item = (&'a Snapshot, StoredIn)>,
 ) -> Option<Frozen> {
-    let missing = snapshots
+    let mut missing: Vec<&Snapshot> = snapshots
         .into_iter()
-        .filter(|(_, stored)| !stored.is_complete() && !stored.contains(table));
-    let missing = missing.map(|(snapshot, _)| snapshot);
+        .filter(|(_, stored)| !stored.is_complete() && !stored.contains(table))
+        .map(|(snapshot, _)| snapshot)
+        .filter(|snapshot| table.rows_of(snapshot) > 0)
+        .collect();
+    if missing.is_empty() {
+        return None;
+    }
     let what = table.name();
-    match table {
+    Some(match table {
         Table::ProcessSamples => {
-            let rows = missing
-                .flat_map(|s| s.samples.iter().map(move |row| (s, row)))
-                .collect();
-            Frozen::new(what, rows::PROCESS_SAMPLES, true, rows, rows::order_samples)
+            let rows = rows::sorted_samples(&mut missing);
+            Frozen::new(what, rows::PROCESS_SAMPLES, true, &missing, &rows)
         }
         Table::ProcessExits => {
-            let rows = missing
-                .flat_map(|s| s.exits.iter().map(move |row| (s, row)))
-                .collect();
-            Frozen::new(what, rows::PROCESS_EXITS, true, rows, rows::order_exits)
+            let rows = rows::sorted(&missing, |s| &s.exits, rows::order_exits);
+            Frozen::new(what, rows::PROCESS_EXITS, true, &missing, &rows)
         }
         Table::Processes => {
-            let rows = missing
-                .flat_map(|s| s.processes.iter().map(move |row| (s, row)))
-                .collect();
-            Frozen::new(what, rows::PROCESSES, true, rows, rows::order_processes)
+            let rows = rows::sorted(&missing, |s| &s.processes, rows::order_processes);
+            Frozen::new(what, rows::PROCESSES, true, &missing, &rows)
         }
-        Table::HostSamples => Frozen::new(
-            what,
-            rows::HOST_SAMPLES,
-            true,
-            missing.map(|s| (s, &())).collect(),
-            rows::order_hosts,
-        ),
-    }
+        Table::HostSamples => {
+            let rows = rows::sorted(&missing, |_s| &[()], rows::order_hosts);
+            Frozen::new(what, rows::HOST_SAMPLES, true, &missing, &rows)
+        }
+    })
 }
 
 /// Freezes one refused snapshot for the table of those that are set aside.
 #[must_use]
-pub fn freeze_set_aside(snapshot: &Snapshot, reason: &str) -> Option<Frozen> {
+pub fn freeze_set_aside(snapshot: &Snapshot, reason: &str) -> Frozen {
     let reason = reason.to_owned();
-    let row = vec![(snapshot, &reason)];
-    Frozen::new("set_aside", rows::SET_ASIDE, true, row, |_, _| {
-        std::cmp::Ordering::Equal
-    })
+    let row = [(snapshot, &reason)];
+    Frozen::new("set_aside", rows::SET_ASIDE, true, &[snapshot], &row)
 }
 
 /// Freezes how far epochs are stored: the newest snapshot of each, and the number up to which all are stored.
@@ -140,10 +134,10 @@ pub fn freeze_marks(marks: &[(Snapshot, u64)], now_ms: i64) -> Option<Frozen> {
             )
         })
         .collect();
-    let rows = marks.iter().map(|(snapshot, mark)| (*snapshot, mark)).collect();
-    Frozen::new("agents", rows::AGENTS, false, rows, |a, b| {
-        a.0.agent.cmp(&b.0.agent)
-    })
+    let mut rows: Vec<_> = marks.iter().map(|(snapshot, mark)| (*snapshot, mark)).collect();
+    rows.sort_unstable_by_key(|(snapshot, _mark)| snapshot.agent);
+    let snapshots: Vec<_> = rows.iter().map(|(snapshot, _mark)| *snapshot).collect();
+    (!rows.is_empty()).then(|| Frozen::new("agents", rows::AGENTS, false, &snapshots, &rows))
 }
 
 /// The columns of every table that we write, with their types.
@@ -216,7 +210,9 @@ impl Store {
             .with_setting("param_since", self.identity.since().to_string())
             .with_timeouts(Some(INSERT_TIMEOUT), Some(INSERT_TIMEOUT));
         let sent = async {
-            insert.send(frozen.block.clone()).await?;
+            for piece in &frozen.block {
+                insert.send(piece.clone()).await?;
+            }
             fault::pass(Point::Body);
             fault::while_passing(Point::Commit, insert.end()).await
         };
@@ -230,50 +226,82 @@ impl Store {
     pub async fn holds(&self, frozen: &Frozen) -> Result<bool, StoreError> {
         self.settle_own().await?;
         // Of each snapshot: what another collector has taken and stored since proves nothing of the rest.
-        for (agent, seqs) in &frozen.snapshots {
-            let ledger = self
-                .ledger(*agent, seqs.first().copied().unwrap_or_default())
-                .await?;
-            let table = Table::ALL.into_iter().find(|table| table.name() == frozen.what);
-            let stored = |seq: &u64| {
-                let stored = ledger.stored_in(*seq);
-                table.map_or(stored.is_set_aside(), |table| stored.contains(table))
+        let table = Table::ALL.into_iter().find(|table| table.name() == frozen.what);
+        let asked: Vec<(AgentEpoch, u64)> = frozen
+            .snapshots
+            .iter()
+            .filter_map(|(agent, seqs)| Some((*agent, *seqs.first()?)))
+            .collect();
+        for part in asked.chunks(LEDGERS_MAX) {
+            let ledgers = self.ledgers(part).await?;
+            let is_stored = |agent: &AgentEpoch, seq: u64| {
+                let stored = ledgers.get(agent).map(|ledger| ledger.stored_in(seq));
+                stored
+                    .is_some_and(|stored| table.map_or(stored.is_set_aside(), |table| stored.contains(table)))
             };
-            if !seqs.iter().all(stored) {
-                return Ok(false);
+            for (agent, _from_seq) in part {
+                let seqs = frozen.snapshots.get(agent).into_iter().flatten();
+                if !seqs.copied().all(|seq| is_stored(agent, seq)) {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
     }
 
-    /// Reads which snapshots of an epoch are stored, from one number on. Who takes an epoch over waits before, until
-    /// nothing of others can add to them (`settle`).
+    /// Reads which snapshots of some epochs, at most `LEDGERS_MAX`, are stored, each from one number on. Who takes an
+    /// epoch over waits before, until nothing of others can add to them (`settle`). An epoch of which nothing is stored
+    /// is not in the answer.
     ///
     /// # Errors
     /// When the store refused the question or did not answer.
-    pub async fn ledger(&self, agent: AgentEpoch, from_seq: u64) -> Result<Ledger, StoreError> {
+    pub async fn ledgers(
+        &self,
+        asked: &[(AgentEpoch, u64)],
+    ) -> Result<HashMap<AgentEpoch, Ledger>, StoreError> {
         #[derive(clickhouse::Row, serde::Deserialize)]
         struct RunRow {
+            agent: String,
+            epoch: u64,
             place: u8,
             first_seq: u64,
             last_seq: u64,
         }
+        let what = "stored_seqs";
+        let agents: Vec<String> = asked
+            .iter()
+            .map(|(agent, _)| agent.agent_id.to_string())
+            .collect();
+        // Two agents may have drawn the same number.
+        let mut from: BTreeMap<u64, u64> = BTreeMap::new();
+        for (agent, from_seq) in asked {
+            let least = from.entry(agent.epoch).or_insert(*from_seq);
+            *least = (*least).min(*from_seq);
+        }
         let runs = self
             .question(include_str!("../../queries/stored_seqs.sql"))
-            .param("agent_id", agent.agent_id.to_string())
-            .param("epoch", agent.epoch)
-            .param("from_seq", from_seq)
+            .param("agents", agents)
+            .param("epochs", from.keys().collect::<Vec<_>>())
+            .param("from_seqs", from.values().collect::<Vec<_>>())
             .fetch_all::<RunRow>()
             .await
-            .map_err(|error| StoreError::new("stored_seqs", error))?;
-        let run = |row: RunRow| Run {
-            place: row.place,
-            first: row.first_seq,
-            last: row.last_seq,
-        };
-        Ok(Ledger {
-            runs: runs.into_iter().map(run).collect(),
-        })
+            .map_err(|error| StoreError::new(what, error))?;
+        let mut ledgers: HashMap<AgentEpoch, Ledger> = HashMap::new();
+        for row in runs {
+            let agent_id = row.agent.parse().map_err(|error| {
+                StoreError::new(what, clickhouse::error::Error::Custom(format!("{error}")))
+            })?;
+            let agent = AgentEpoch {
+                agent_id,
+                epoch: row.epoch,
+            };
+            ledgers.entry(agent).or_default().runs.push(Run {
+                place: row.place,
+                first: row.first_seq,
+                last: row.last_seq,
+            });
+        }
+        Ok(ledgers)
     }
 }
 
@@ -295,16 +323,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_belongs_to_its_bytes() {
-        let token = |snapshot: &Snapshot| {
-            freeze(Table::ProcessSamples, [(snapshot, StoredIn::default())])
-                .unwrap()
-                .token
-        };
-        let mut other = snapshot(1);
-        assert_eq!(token(&snapshot(1)), token(&other));
-        other.samples[0].cpu_time_ns += 1;
-        assert_ne!(token(&snapshot(1)), token(&other));
+    fn a_token_belongs_to_one_block() {
+        let snapshot = snapshot(1);
+        let frozen = || freeze(Table::ProcessSamples, [(&snapshot, StoredIn::default())]).unwrap();
+        assert_ne!(frozen().token, frozen().token);
+        let one = frozen();
+        assert_eq!(one.token, one.clone().token);
     }
 
     #[test]

@@ -1,15 +1,25 @@
 //! The store: ClickHouse over HTTP, embedded or a server of your own. This folder is the one place that knows it.
 
+/// A question of several parts, some of which it shares with another.
+macro_rules! parts {
+    ($($file:literal),+) => {
+        concat!($(include_str!(concat!("../../queries/", $file))),+)
+    };
+}
+
 pub mod answers;
 pub mod cut;
 pub mod insert;
 pub mod leases;
 pub mod migrate;
 mod native;
+pub mod parts;
+mod pieces;
 pub mod queries;
 pub mod retention;
 pub mod rollups;
 mod rows;
+pub mod tops;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +37,12 @@ const QUERY_SECONDS_MAX: &str = "10";
 
 /// Memory a question may use in the store: 1 GiB.
 const QUERY_MEMORY_BYTES_MAX: &str = "1073741824";
+
+/// Memory from which on a question groups and sorts on the disk of the store: half of that.
+const QUERY_MEMORY_BYTES_SPILL: &str = "536870912";
+
+/// What a question may put there: 4 GiB.
+const QUERY_DISK_BYTES_MAX: &str = "4294967296";
 
 /// Rows an answer may have: exits page by 100,000, histories end at 11,000 points.
 const RESULT_ROWS_MAX: &str = "200000";
@@ -246,6 +262,7 @@ pub struct Store {
     server: Client,
     database: String,
     identity: Arc<leases::Identity>,
+    roll_call: Arc<parts::RollCall>,
 }
 
 impl std::fmt::Debug for Store {
@@ -281,6 +298,7 @@ impl Store {
             server,
             database: config.database.clone(),
             identity: Arc::new(leases::Identity::new()),
+            roll_call: Arc::default(),
         }
     }
 
@@ -303,6 +321,9 @@ impl Store {
             .query_raw(sql)
             .with_setting("max_execution_time", QUERY_SECONDS_MAX)
             .with_setting("max_memory_usage", QUERY_MEMORY_BYTES_MAX)
+            .with_setting("max_bytes_before_external_group_by", QUERY_MEMORY_BYTES_SPILL)
+            .with_setting("max_bytes_before_external_sort", QUERY_MEMORY_BYTES_SPILL)
+            .with_setting("max_temporary_data_on_disk_size_for_query", QUERY_DISK_BYTES_MAX)
             .with_setting("max_result_rows", RESULT_ROWS_MAX)
             .with_setting("result_overflow_mode", "throw")
     }

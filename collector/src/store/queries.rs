@@ -8,31 +8,12 @@ use super::{
     Store, StoreError,
     answers::{
         AuditRow, BootRow, CoverageRow, ExitRow, HostRow, IdentityRow, InfoRow, IntervalRow, NewestRow,
-        StepRow, TopRow,
+        StepRow,
     },
     cut::Cut,
     rollups::Step,
 };
 use crate::model::TimeRange;
-
-/// What is asked of a top.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TopFilter {
-    /// The range, and what of it is read from where.
-    pub cut: Cut,
-    /// Empty: all.
-    pub hosts: Vec<String>,
-    /// What to rank by: `cpu`, `memory`, `peak_memory`, `runqueue`, `io`, `faults`, `switches`.
-    pub metric: &'static str,
-    /// Greatest number of rows.
-    pub limit: u32,
-    /// Part of the name, without regard to case; empty: all.
-    pub name_contains: String,
-    /// Begin of the name; empty: all.
-    pub name_prefix: String,
-    /// RE2 expression for the name; empty: all.
-    pub name_regex: String,
-}
 
 /// Which history is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +28,6 @@ pub struct HistoryFilter {
     pub process_id: String,
     /// Exact name; empty when a process is named.
     pub name: String,
-    /// Length of the longest interval, so that one that ends after the range is found.
-    pub longest_interval_ns: u64,
 }
 
 /// Which exits are asked for.
@@ -72,19 +51,12 @@ pub struct ExitFilter {
     pub limit: u32,
 }
 
-/// A question of several parts, some of which it shares with another.
-macro_rules! parts {
-    ($($file:literal),+) => {
-        concat!($(include_str!(concat!("../../queries/", $file))),+)
-    };
-}
-
 /// How long an answer of the store may take to arrive: half as long again as it may compute.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
-type Answer<T> = Result<Vec<T>, StoreError>;
+pub(super) type Answer<T> = Result<Vec<T>, StoreError>;
 
-async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
+pub(super) async fn all<T: RowOwned + RowRead>(what: &'static str, query: Query) -> Answer<T> {
     // A store that stands still keeps no limit of its own.
     match tokio::time::timeout(ANSWER_MAX, query.fetch_all::<T>()).await {
         Ok(answered) => answered.map_err(|error| StoreError::new(what, error)),
@@ -142,8 +114,16 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn coverage_cut(&self, cut: &Cut, before_ms: i64, hosts: &[String]) -> Answer<CoverageRow> {
+        let sql = parts!(
+            "coverage_windows.sql",
+            "coverage_windows_next.sql",
+            "cut_host_minutes.sql",
+            "coverage_windows_next.sql",
+            "cut_host_hours.sql",
+            "coverage_windows_end.sql"
+        );
         let query = cut
-            .bind(self.question(include_str!("../../queries/coverage_windows.sql")))
+            .bind(self.question(sql))
             .param("before_ms", before_ms)
             .param("hosts", hosts);
         all("coverage_windows", query).await
@@ -172,46 +152,6 @@ impl Store {
             .param("until_ms", until_ms)
             .param("hosts", hosts);
         all("known_hosts", query).await
-    }
-
-    /// The processes that used most.
-    ///
-    /// # Errors
-    /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_processes(&self, filter: &TopFilter) -> Answer<TopRow> {
-        let mut sql = top_samples(&filter.cut);
-        sql += parts!("top_processes.sql", "top_ranked.sql");
-        all("top_processes", top_of(self.question(&sql), filter)).await
-    }
-
-    /// The groups that used most; `group_by` is `command`, `container`, `user`, `host`, or `all` for one group. With
-    /// `stored_peaks` those of minutes and hours are read: of all members of a group, whatever the filter says.
-    ///
-    /// # Errors
-    /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_groups(
-        &self,
-        filter: &TopFilter,
-        group_by: &'static str,
-        stored_peaks: bool,
-    ) -> Answer<TopRow> {
-        let mut sql = top_samples(&filter.cut);
-        sql += parts!("top_groups.sql");
-        if stored_peaks {
-            sql += parts!("top_peaks_stored.sql");
-            if filter.cut.has_minutes() {
-                sql += parts!("top_peaks_minutes.sql");
-            }
-            if filter.cut.has_hours() {
-                sql += parts!("top_peaks_hours.sql");
-            }
-            sql += parts!("top_peaks_end.sql");
-        } else {
-            sql += parts!("top_peaks_members.sql");
-        }
-        sql += parts!("top_groups_summed.sql", "top_ranked.sql");
-        let query = top_of(self.question(&sql), filter).param("group_by", group_by);
-        all("top_groups", query).await
     }
 
     /// The boots of processes, each by its host and the time of its newest row.
@@ -294,12 +234,10 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn history(&self, filter: &HistoryFilter) -> Answer<StepRow> {
-        let longest_ms = i64::try_from(filter.longest_interval_ns.div_ceil(1_000_000)).unwrap_or(0);
         let query = ranged(
             self.question(include_str!("../../queries/history.sql")),
             filter.range,
         )
-        .param("after_ms", filter.range.end_ms + longest_ms)
         .param("step_ms", filter.step_ms)
         .param("host", &filter.host)
         .param("process_id", &filter.process_id)
@@ -336,21 +274,21 @@ impl Store {
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn hosts(&self, range: TimeRange, limit: u32) -> Answer<HostRow> {
-        let query =
-            ranged(self.question(include_str!("../../queries/hosts.sql")), range).param("limit", limit);
-        all("hosts", query).await
+    pub async fn hosts(&self, cut: &Cut, limit: u32) -> Answer<HostRow> {
+        let sql = of_hosts(cut, include_str!("../../queries/hosts.sql"));
+        let query = cut.bind(self.question(&sql)).param("limit", limit);
+        let of_all: &[String] = &[];
+        all("hosts", query.param("hosts", of_all)).await
     }
 
     /// The sums of the audits within a range.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn audit(&self, range: TimeRange, hosts: &[String], limit: u32) -> Answer<AuditRow> {
-        let query = ranged(self.question(include_str!("../../queries/audit.sql")), range)
-            .param("hosts", hosts)
-            .param("limit", limit);
-        all("audit", query).await
+    pub async fn audit(&self, cut: &Cut, hosts: &[String], limit: u32) -> Answer<AuditRow> {
+        let sql = of_hosts(cut, include_str!("../../queries/audit.sql"));
+        let query = cut.bind(self.question(&sql)).param("limit", limit);
+        all("audit", query.param("hosts", hosts)).await
     }
 }
 
@@ -360,52 +298,6 @@ fn ranged(query: Query, range: TimeRange) -> Query {
         .param("end_ms", range.end_ms)
 }
 
-/// The rows that a top is made of, from the tables that the cut names.
-fn top_samples(cut: &Cut) -> String {
-    let mut sql = parts!("top_snapshots.sql").to_owned();
-    if cut.has_minutes() {
-        sql += parts!("top_observed_minutes.sql");
-    }
-    if cut.has_hours() {
-        sql += parts!("top_observed_hours.sql");
-    }
-    sql += parts!(
-        "top_pieces.sql",
-        "top_pieces_columns.sql",
-        "top_pieces_samples.sql",
-        "top_pieces_filter.sql"
-    );
-    if cut.has_minutes() {
-        sql += parts!(
-            "top_pieces_union.sql",
-            "top_pieces_columns.sql",
-            "top_pieces_minutes.sql",
-            "top_pieces_filter.sql"
-        );
-    }
-    if cut.has_hours() {
-        sql += parts!(
-            "top_pieces_union.sql",
-            "top_pieces_columns.sql",
-            "top_pieces_hours.sql",
-            "top_pieces_filter.sql"
-        );
-    }
-    sql + parts!("top_samples.sql")
-}
-
-fn top_of(query: Query, filter: &TopFilter) -> Query {
-    filter
-        .cut
-        .bind(query)
-        .param("hosts", &filter.hosts)
-        .param("metric", filter.metric)
-        .param("limit", filter.limit)
-        .param("name_contains", &filter.name_contains)
-        .param("name_prefix", &filter.name_prefix)
-        .param("name_regex", &filter.name_regex)
-}
-
 fn exits_of(query: Query, filter: &ExitFilter) -> Query {
     ranged(query, filter.range)
         .param("hosts", &filter.hosts)
@@ -413,4 +305,16 @@ fn exits_of(query: Query, filter: &ExitFilter) -> Query {
         .param("process_id", &filter.process_id)
         .param("max_lifetime_ns", filter.max_lifetime_ns)
         .param("failed", filter.failed)
+}
+
+/// What a question about hosts is made of, from the tables that the cut names; `question` comes after it.
+fn of_hosts(cut: &Cut, question: &str) -> String {
+    let mut sql = parts!("host_pieces.sql", "cut_host_samples.sql").to_owned();
+    if cut.has_minutes() {
+        sql += parts!("host_pieces_windows.sql", "cut_host_minutes.sql");
+    }
+    if cut.has_hours() {
+        sql += parts!("host_pieces_windows.sql", "cut_host_hours.sql");
+    }
+    sql + question
 }

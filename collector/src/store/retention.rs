@@ -8,7 +8,7 @@ use crate::retention::Retention;
 /// A table, the column by which it expires, and which days are its own.
 type Kept = (&'static str, &'static str, fn(&Retention) -> u32);
 
-const TABLES: [Kept; 9] = [
+const TABLES: [Kept; 11] = [
     ("process_samples", "time", |kept| kept.samples_days),
     ("process_exits", "time", |kept| kept.samples_days),
     ("host_samples", "time", |kept| kept.samples_days),
@@ -16,6 +16,8 @@ const TABLES: [Kept; 9] = [
     ("host_samples_1m", "window", |kept| kept.minutes_days),
     ("group_peaks_1m", "window", |kept| kept.minutes_days),
     ("group_peaks_1h", "window", |kept| kept.hours_days),
+    ("group_samples_1m", "window", |kept| kept.minutes_days),
+    ("group_samples_1h", "window", |kept| kept.hours_days),
     ("process_samples_1h", "window", |kept| kept.hours_days),
     ("host_samples_1h", "window", |kept| kept.hours_days),
 ];

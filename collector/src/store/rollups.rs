@@ -34,38 +34,28 @@ impl Step {
     }
 
     /// What computes it, in the order of writing: the row of the host comes last.
-    fn computations(self) -> [(&'static str, &'static str); 3] {
+    fn computations(self) -> [(&'static str, String); 4] {
         match self {
             Self::Minute => [
-                (
-                    "process_samples_1m",
-                    include_str!("../../queries/rollup_processes_1m.sql"),
-                ),
-                (
-                    "group_peaks_1m",
-                    include_str!("../../queries/rollup_peaks_1m.sql"),
-                ),
-                (
-                    "host_samples_1m",
-                    include_str!("../../queries/rollup_hosts_1m.sql"),
-                ),
+                ("process_samples_1m", parts!("rollup_processes_1m.sql").to_owned()),
+                ("group_peaks_1m", parts!("rollup_peaks_1m.sql").to_owned()),
+                ("group_samples_1m", sums("group_samples_1m", "process_samples_1m")),
+                ("host_samples_1m", parts!("rollup_hosts_1m.sql").to_owned()),
             ],
             Self::Hour => [
-                (
-                    "process_samples_1h",
-                    include_str!("../../queries/rollup_processes_1h.sql"),
-                ),
-                (
-                    "group_peaks_1h",
-                    include_str!("../../queries/rollup_peaks_1h.sql"),
-                ),
-                (
-                    "host_samples_1h",
-                    include_str!("../../queries/rollup_hosts_1h.sql"),
-                ),
+                ("process_samples_1h", parts!("rollup_processes_1h.sql").to_owned()),
+                ("group_peaks_1h", parts!("rollup_peaks_1h.sql").to_owned()),
+                ("group_samples_1h", sums("group_samples_1h", "process_samples_1h")),
+                ("host_samples_1h", parts!("rollup_hosts_1h.sql").to_owned()),
             ],
         }
     }
+}
+
+/// The sums of groups into one table, from the processes of another.
+fn sums(groups: &str, processes: &str) -> String {
+    let sql = parts!("rollup_groups.sql").replace("INTO GROUPS", &format!("INTO {groups}"));
+    sql.replace("FROM PROCESSES", &format!("FROM {processes}"))
 }
 
 /// A window of a host that has to be computed.
@@ -127,7 +117,7 @@ impl Store {
         let column = |of: fn(&Stale) -> u64| windows.iter().map(of).collect::<Vec<u64>>();
         let hosts: Vec<&str> = windows.iter().map(|stale| stale.host.as_str()).collect();
         for (what, sql) in step.computations() {
-            ranged(self.client.query_raw(sql), first, last + step.ms())
+            ranged(self.client.query_raw(&sql), first, last + step.ms())
                 .param("hosts", &hosts)
                 .param("windows", column(|stale| u64::from(stale.window_s)))
                 .param("versions", column(|stale| stale.version))

@@ -1,12 +1,11 @@
 //! One table each: its columns and its sort key. The names are those of `schema/`.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::{borrow::Cow, cmp::Ordering, sync::Arc};
+
+use uuid::Uuid;
 
 use crate::{
-    model::{
-        AgentCost, HostAudit, HostInfo, ProcessExit, ProcessIdentity, ProcessInfo, ProcessSample,
-        ProgramCost, Snapshot,
-    },
+    model::{AgentCost, HostAudit, HostInfo, ProcessExit, ProcessInfo, ProcessSample, ProgramCost, Snapshot},
     store::native::{Column, Value},
 };
 
@@ -40,6 +39,16 @@ impl Table {
             Self::ProcessExits => "process_exits",
             Self::Processes => "processes",
             Self::HostSamples => "host_samples",
+        }
+    }
+
+    /// How many rows of it a snapshot has.
+    pub(crate) fn rows_of(self, snapshot: &Snapshot) -> usize {
+        match self {
+            Self::ProcessSamples => snapshot.samples.len(),
+            Self::ProcessExits => snapshot.exits.len(),
+            Self::Processes => snapshot.processes.len(),
+            Self::HostSamples => 1,
         }
     }
 }
@@ -76,6 +85,7 @@ macro_rules! with_identity {
             column!(name, Word, |_, r| &r.identity.name),
             column!(uid, U32, |_, r| r.identity.uid),
             column!(container_id, Word, |_, r| &r.identity.container_id),
+            column!(pod_uid, Word, |_, r| &r.identity.pod_uid),
             $($column),*
         ]
     };
@@ -118,7 +128,7 @@ pub(crate) static PROCESS_SAMPLES: &[Column<ProcessSample>] = with_identity![
     column!(write_operations_delta, MaybeU64),
     column!(disk_read_bytes_delta, MaybeU64),
     column!(disk_written_bytes_delta, MaybeU64),
-    column!(state, Word, |_, r| &r.state),
+    column!(state, Word, |_, r| r.state),
     column!(namespace_pid, MaybeU32),
     column!(parent_start_boottime_ns, MaybeU64),
     column!(cgroup_id, MaybeU64),
@@ -294,33 +304,72 @@ pub(crate) static AGENTS: &[Column<AgentMark>] = &[
 /// A row: an item and the snapshot it came with.
 pub(crate) type Row<'a, T> = (&'a Snapshot, &'a T);
 
-fn by_hour_host_name(
-    a: (&Snapshot, i64, &ProcessIdentity),
-    b: (&Snapshot, i64, &ProcessIdentity),
-) -> Ordering {
-    const MS_PER_HOUR: i64 = 3_600_000;
-    (a.1.div_euclid(MS_PER_HOUR), &a.0.host, &a.2.name).cmp(&(
-        b.1.div_euclid(MS_PER_HOUR),
-        &b.0.host,
-        &b.2.name,
-    ))
+fn hour(time_ms: i64) -> i64 {
+    time_ms.div_euclid(3_600_000)
 }
 
-/// The sort key of `process_samples`.
-pub(crate) fn order_samples(a: &Row<'_, ProcessSample>, b: &Row<'_, ProcessSample>) -> Ordering {
-    let (x, y) = (&a.1.identity, &b.1.identity);
-    by_hour_host_name((a.0, a.0.time_ms, x), (b.0, b.0.time_ms, y)).then_with(|| {
-        (x.pid, x.start_boottime_ns, a.0.time_ms).cmp(&(y.pid, y.start_boottime_ns, b.0.time_ms))
-    })
+/// The sort key of `process_samples` as far as it is one for the whole snapshot.
+fn order_snapshots(a: &Snapshot, b: &Snapshot) -> Ordering {
+    (hour(a.time_ms), &a.host).cmp(&(hour(b.time_ms), &b.host))
+}
+
+/// All rows of these snapshots in the order of `process_samples`. Snapshots are sorted first, so that only rows of one hour
+/// and host are compared with each other.
+pub(crate) fn sorted_samples<'a>(snapshots: &mut [&'a Snapshot]) -> Vec<Row<'a, ProcessSample>> {
+    snapshots.sort_by(|a, b| order_snapshots(a, b));
+    let mut sorted = Vec::with_capacity(snapshots.iter().map(|s| s.samples.len()).sum());
+    for alike in snapshots.chunk_by(|a, b| order_snapshots(a, b).is_eq()) {
+        sorted.extend(self::sorted(
+            alike,
+            |s| &s.samples,
+            |a, b| {
+                let key = |row: &Row<'a, ProcessSample>| {
+                    (
+                        row.1.identity.pid,
+                        row.1.identity.start_boottime_ns,
+                        row.0.time_ms,
+                    )
+                };
+                let (x, y) = (&a.1.identity.name, &b.1.identity.name);
+                let names = if Arc::ptr_eq(x, y) {
+                    Ordering::Equal
+                } else {
+                    x.cmp(y)
+                };
+                names.then_with(|| key(a).cmp(&key(b)))
+            },
+        ));
+    }
+    sorted
+}
+
+/// All rows of one kind of these snapshots, in the order of their table.
+pub(crate) fn sorted<'a, T>(
+    snapshots: &[&'a Snapshot],
+    of: impl Fn(&'a Snapshot) -> &'a [T],
+    order: impl FnMut(&Row<'a, T>, &Row<'a, T>) -> Ordering,
+) -> Vec<Row<'a, T>> {
+    let each = snapshots
+        .iter()
+        .flat_map(|s| of(s).iter().map(move |row| (*s, row)));
+    let mut rows: Vec<_> = each.collect();
+    rows.sort_unstable_by(order);
+    rows
 }
 
 /// The sort key of `process_exits`.
 pub(crate) fn order_exits(a: &Row<'_, ProcessExit>, b: &Row<'_, ProcessExit>) -> Ordering {
-    by_hour_host_name(
-        (a.0, a.1.end_time_ms, &a.1.identity),
-        (b.0, b.1.end_time_ms, &b.1.identity),
-    )
-    .then_with(|| (a.1.end_time_ms, a.1.identity.process_id).cmp(&(b.1.end_time_ms, b.1.identity.process_id)))
+    fn key<'a>((s, r): &Row<'a, ProcessExit>) -> (i64, &'a str, &'a str, i64, Uuid) {
+        let process_id = r.identity.process_id;
+        (
+            hour(r.end_time_ms),
+            &s.host,
+            &r.identity.name,
+            r.end_time_ms,
+            process_id,
+        )
+    }
+    key(a).cmp(&key(b))
 }
 
 /// The sort key of `processes`.
@@ -331,12 +380,5 @@ pub(crate) fn order_processes(a: &Row<'_, ProcessInfo>, b: &Row<'_, ProcessInfo>
 
 /// The sort key of `host_samples`.
 pub(crate) fn order_hosts(a: &Row<'_, ()>, b: &Row<'_, ()>) -> Ordering {
-    let key = |row: &Row<'_, ()>| {
-        (
-            row.0.time_ms.div_euclid(3_600_000),
-            row.0.host.clone(),
-            row.0.time_ms,
-        )
-    };
-    key(a).cmp(&key(b))
+    order_snapshots(a.0, b.0).then_with(|| a.0.time_ms.cmp(&b.0.time_ms))
 }

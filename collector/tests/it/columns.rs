@@ -85,6 +85,7 @@ fn full_sample(time_ms: i64) -> v1::ProcessSample {
         parent_start_boottime_ns: 25,
         cgroup_id: 26,
         runqueue_wait_counts: vec![27, 0, 28],
+        pod_uid: "p-1".to_owned(),
     }
 }
 
@@ -124,6 +125,7 @@ fn full_exit(time_ms: i64) -> v1::ProcessExit {
         disk_written_bytes: None,
         namespace_pid: Some(23),
         parent_start_boottime_ns: 24,
+        pod_uid: "p-1".to_owned(),
     }
 }
 
@@ -165,6 +167,7 @@ async fn every_column_comes_back_as_it_was_sent() {
         cgroup: "/x".to_owned(),
         container_id: "abc".to_owned(),
         kernel_thread: true,
+        pod_uid: "p-1".to_owned(),
     };
     let whole = v1::Snapshot {
         host: "hö\\x00st".to_owned(),
@@ -217,7 +220,7 @@ async fn every_column_comes_back_as_it_was_sent() {
     of_snapshot.push(("time", time_ms.to_string()));
     let of_process = [
         of_snapshot.clone(),
-        columns([("process_id", ID), ("container_id", "abc")]),
+        columns([("process_id", ID), ("container_id", "abc"), ("pod_uid", "p-1")]),
     ]
     .concat();
     let started = ("start_time", (time_ms - 1_234).to_string());

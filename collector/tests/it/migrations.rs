@@ -101,9 +101,114 @@ async fn a_migration_that_was_applied_and_not_noted_may_come_again_and_keeps_wha
             "0024_exited_processes.sql",
             "0025_host_audit.sql",
             "0026_host_usage.sql",
+            "0027_process_samples_pod.sql",
+            "0028_process_exits_pod.sql",
+            "0029_processes_pod.sql",
+            "0030_process_samples_1m_pod.sql",
+            "0031_process_samples_1h_pod.sql",
+            "0032_group_peaks_1m_pod.sql",
+            "0033_group_peaks_1h_pod.sql",
+            "0034_group_peaks_1m_no_pod.sql",
+            "0035_group_peaks_1h_no_pod.sql",
+            "0036_top_processes_pod.sql",
+            "0037_exited_processes_pod.sql",
+            "0038_host_samples_1m_newest.sql",
+            "0039_host_samples_1h_newest.sql",
+            "0040_host_coverage.sql",
+            "0041_process_history.sql",
+            "0042_group_samples_1m.sql",
+            "0043_group_samples_1h.sql",
+            "0044_host_samples_1m_sums.sql",
+            "0045_host_samples_1h_sums.sql",
         ]
     );
     store.check_columns().await.unwrap();
-    let row = "SELECT (name, read_bytes_delta, cgroup_id, runqueue_wait_counts, state) FROM process_samples";
-    assert_eq!(engine.text(row).await, "('a',NULL,NULL,[],'')");
+    let row = "SELECT (name, read_bytes_delta, cgroup_id, runqueue_wait_counts, state, pod_uid) FROM process_samples";
+    assert_eq!(engine.text(row).await, "('a',NULL,NULL,[],'','')");
+}
+
+#[tokio::test]
+async fn what_was_stored_before_pods_were_known_is_in_none_and_keeps_its_figures() {
+    let engine = Engine::start();
+    engine.store().migrate(0).await.unwrap();
+    let forget = "DELETE FROM schema_migrations WHERE number >= 27 SETTINGS lightweight_deletes_sync = 2";
+    // The tables as they were before 0027.
+    engine.execute(forget).await;
+    for (table, schema) in [
+        (
+            "process_samples_1m",
+            include_str!("../../schema/0012_process_samples_1m.sql"),
+        ),
+        (
+            "process_samples_1h",
+            include_str!("../../schema/0014_process_samples_1h.sql"),
+        ),
+        (
+            "group_peaks_1m",
+            include_str!("../../schema/0019_group_peaks_1m.sql"),
+        ),
+        (
+            "group_peaks_1h",
+            include_str!("../../schema/0020_group_peaks_1h.sql"),
+        ),
+    ] {
+        engine.execute(&format!("DROP TABLE {table} SYNC")).await;
+        engine.execute(schema).await;
+    }
+    let insert = async |table: &str, columns: &str, rows: &str| {
+        let sql = format!("INSERT INTO {table} (host, window, version, {columns}) VALUES {rows}");
+        engine.execute(&sql).await;
+    };
+    let (five, six) = ("'h', '2026-11-22 05:00:00'", "'h', '2026-11-22 06:00:00'");
+    let (peaks, process) = (
+        "group_by, key, peak_rss_bytes, open_file_descriptors",
+        "name, cpu_time_ns_delta",
+    );
+    for unit in ["1m", "1h"] {
+        let (group_peaks, processes) = (format!("group_peaks_{unit}"), format!("process_samples_{unit}"));
+        let rows = format!(
+            "({five}, 60, 'command', 'a', 1, 1), ({five}, 60, 'host', 'h', 7, 3), ({six}, 60, 'host', 'h', 9, NULL)"
+        );
+        insert(&group_peaks, peaks, &rows).await;
+        // Computed twice, before and after.
+        insert(
+            &processes,
+            process,
+            &format!("({five}, 1, 'a', 10), ({five}, 1, 'b', 1)"),
+        )
+        .await;
+        insert(&processes, process, &format!("({five}, 2, 'a', 20)")).await;
+    }
+    engine.store().migrate(0).await.unwrap();
+    let pods = [process, ", pod_uid"].concat();
+    for unit in ["1m", "1h"] {
+        let (group_peaks, processes) = (format!("group_peaks_{unit}"), format!("process_samples_{unit}"));
+        // What is computed wins over what the migration made up, also when that comes again.
+        let rows = format!("({six}, 60, 'pod', '', 5, NULL), ({six}, 60, 'pod', 'u', 4, NULL)");
+        insert(&group_peaks, peaks, &rows).await;
+        let rows =
+            format!("({five}, 3, 'a', 30, ''), ({five}, 3, 'a', 400, 'u'), ({five}, 2, 'a', 100, 'u')");
+        insert(&processes, &pods, &rows).await;
+    }
+    engine.execute(forget).await;
+    engine.store().migrate(0).await.unwrap();
+    for unit in ["1m", "1h"] {
+        let peaks = format!(
+            "SELECT toString(arraySort(groupArray((toHour(window), key, peak_rss_bytes, open_file_descriptors)))) \
+             FROM group_peaks_{unit} FINAL WHERE group_by = 'pod'"
+        );
+        assert_eq!(
+            engine.text(&peaks).await,
+            "[(5,'',7,3),(6,'',5,NULL),(6,'u',4,NULL)]"
+        );
+        let processes = format!(
+            "SELECT toString(arraySort(groupArray((name, pod_uid, cpu_time_ns_delta)))) FROM process_samples_{unit} FINAL"
+        );
+        let expected = "[('a','',30),('a','u',400),('b','',1)]";
+        assert_eq!(engine.text(&processes).await, expected, "{unit} as it is read");
+        engine
+            .execute(&format!("OPTIMIZE TABLE process_samples_{unit} FINAL"))
+            .await;
+        assert_eq!(engine.text(&processes).await, expected, "{unit} once merged");
+    }
 }

@@ -23,7 +23,11 @@ async fn a_store_killed_and_restarted_midway_loses_and_doubles_nothing() {
         })
         .collect();
     let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();
-    for (round, part) in frames.chunks(20).enumerate() {
+    // An agent is let in once the store has told what it has of it; from then on its stream outlives the store.
+    let (first, rest) = frames.split_at(1);
+    stream.send(first).await;
+    stream.durable(1).await.unwrap();
+    for (round, part) in rest.chunks(20).enumerate() {
         for frame in part {
             stream.send(std::slice::from_ref(frame)).await;
             tokio::time::sleep(Duration::from_millis(15)).await;
@@ -105,7 +109,7 @@ async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
     let collector = Collector::start(&engine).await;
     let mut agent = Agent::new(1);
     let time_ms = now_ms() - 3_600_000;
-    // 128 KiB a snapshot: 100 MiB in all, of which 64 MiB may wait in memory.
+    // 128 KiB a snapshot: 100 MiB in all, of which 48 MiB may wait in memory.
     let frames: Vec<_> = (0..800)
         .map(|s| {
             let mut large = snapshot("h", time_ms + s * 100, vec![]);
@@ -131,7 +135,7 @@ async fn a_store_that_stays_away_pushes_back_and_gets_everything_later() {
         Code::ResourceExhausted
     );
     let waiting = collector.metric("procscope_collector_waiting_bytes").await;
-    assert!((60 << 20..=64 << 20).contains(&waiting), "{waiting}");
+    assert!((44 << 20..=48 << 20).contains(&waiting), "{waiting}");
     engine.restart();
     collector.wait_ready().await;
     let mut stream = Push::open(collector.channel().await, Some(TOKEN)).await.unwrap();

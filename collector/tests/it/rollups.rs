@@ -90,6 +90,18 @@ async fn late_rows_come_into_their_minutes_and_hours() {
             assert_eq!(known, raw, "{table}");
             let never = format!("SELECT countIf(isNotNull(rss_byte_ns)) FROM {table} FINAL WHERE name = 'b'");
             assert_eq!(engine.number(&never).await, 0, "{table}");
+            // Each way to make groups counts all of them once.
+            let groups = table.replace("process", "group");
+            for group_by in ["command", "container", "pod", "user", "host"] {
+                let figures = "toString((sum(cpu_time_ns_delta), sum(alive_ns), sum(rss_byte_ns)))";
+                let of_groups = format!("SELECT {figures} FROM {groups} FINAL WHERE group_by = '{group_by}'");
+                let of_processes = format!("SELECT {figures} FROM {table} FINAL");
+                assert_eq!(
+                    engine.text(&of_groups).await,
+                    engine.text(&of_processes).await,
+                    "{groups} by {group_by}"
+                );
+            }
         }
     }
     collector.stop().await;
@@ -135,6 +147,8 @@ async fn tables_keep_their_rows_for_as_long_as_was_told() {
         ("process_exits", "3"),
         ("host_samples", "3"),
         ("process_samples_1m", "31"),
+        ("group_samples_1m", "31"),
+        ("group_samples_1h", "400"),
         ("host_samples_1h", "400"),
     ] {
         assert_eq!(days(table).await, kept, "{table}");

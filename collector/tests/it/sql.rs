@@ -85,5 +85,36 @@ async fn what_the_page_tells_to_copy_runs_and_agrees_with_the_answers() {
         );
         assert!(rows.contains(&expected), "{expected:?} is not among {rows:?}");
     }
+    // Hosts that are new and one that was seen an hour before; then all of them silent.
+    for from_ms in [start_ms, start_ms + 40_000] {
+        let view = format!(
+            "SELECT sum(observed_seconds), sum(total_seconds) FROM procscope.host_coverage(host = '', \
+             start = fromUnixTimestamp64Milli({from_ms}), end = fromUnixTimestamp64Milli({}))",
+            from_ms + 10_000
+        );
+        let told: (f64, f64) = reader.query_raw(&view).fetch_one().await.unwrap();
+        let top = collector
+            .query()
+            .await
+            .list_top_processes(top_of(from_ms, 10, GroupBy::Process))
+            .await
+            .unwrap();
+        let coverage = top.into_inner().coverage.unwrap();
+        let answered = (coverage.observed_host_seconds, coverage.total_host_seconds);
+        assert!(
+            (told.0 - answered.0).abs() < 1e-6 && (told.1 - answered.1).abs() < 1e-6 && told.1 > 0.0,
+            "{told:?} {answered:?}"
+        );
+        assert_eq!(told.0 > 0.0, from_ms == start_ms);
+    }
+    // The same host in a day: it was seen before in none, so it counts from its first interval.
+    let day = format!(
+        "SELECT observed_seconds, total_seconds < 5 * 3600 FROM procscope.host_coverage(host = 'db3', \
+         start = fromUnixTimestamp64Milli({}), end = fromUnixTimestamp64Milli({}))",
+        start_ms - 86_400_000,
+        start_ms + 10_000
+    );
+    let day: Vec<(f64, u8)> = reader.query_raw(&day).fetch_all().await.unwrap();
+    assert_eq!(day, [(2.0, 1)]);
     collector.stop().await;
 }

@@ -14,6 +14,7 @@ use std::{
 use procscope_collector::{
     Access, Listeners,
     access::limits::Rate,
+    api::watch::UNREAD_MAX,
     config::{Config, Secret, StoreConfig},
     groups::NamedGroups,
     retention::Retention,
@@ -293,6 +294,7 @@ impl Collector {
             stream_max_age: Duration::from_hours(1),
             insecure: false,
             flush_interval: Duration::from_millis(100),
+            unread_max: UNREAD_MAX,
             die_with_parent: false,
             retention: Retention::default(),
             groups: NamedGroups::default(),

@@ -58,13 +58,25 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
     .await;
     let mut open = Vec::new();
     for (token, id) in [(&first, 4), (&short, 5)] {
-        let channel = channel(&authority, &collector, None).await.unwrap();
-        let mut stream = Push::open(channel, Some(token.as_str())).await.unwrap();
         let mut agent = Agent::new(id);
         agent.epoch += 1;
-        stream.send(&[frame(&mut agent)]).await;
-        stream.durable(1).await.unwrap();
-        open.push(stream);
+        let frame = frame(&mut agent);
+        let mut opened = None;
+        // The stream of the epoch before may take a moment to be over.
+        for _try in 0..200 {
+            let channel = channel(&authority, &collector, None).await.unwrap();
+            let mut stream = Push::open(channel, Some(token.as_str())).await.unwrap();
+            stream.send(std::slice::from_ref(&frame)).await;
+            match stream.durable(1).await {
+                Ok(()) => {
+                    opened = Some(stream);
+                    break;
+                }
+                Err(status) => assert_eq!(status.code(), Code::AlreadyExists, "{status}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        open.push(opened.expect("the epoch before is over within 10 s"));
     }
     // Good for a few seconds more; its stream ends in order, and what is new is let in no more.
     let now_ms = procscope_collector::clock::now_ms;

@@ -1,26 +1,23 @@
 //! Where programs and libraries lie: those of the workspace, and what `cargo xtask setup` brought.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// A program of the workspace, beside this test's own.
+/// A program of the workspace, beside this program's own; tests lie in a folder below.
 ///
 /// # Errors
 /// When it was not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a target folder")?;
-    let binary = folder.join(name);
-    ensure!(
-        binary.exists(),
-        "{} is missing: `cargo build --workspace` makes it",
-        binary.display()
-    );
-    Ok(binary)
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2);
+    let mut binaries = folders.map(|folder| folder.join(name));
+    binaries.find(|binary| binary.exists()).with_context(|| {
+        format!(
+            "{name} is missing beside {}: `cargo build --workspace` makes it",
+            own.display()
+        )
+    })
 }
 
 /// Where `cargo xtask setup` puts what it installs.

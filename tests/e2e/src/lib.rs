@@ -9,6 +9,7 @@ use std::{
     io::Write as _,
     net::TcpListener,
     os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -42,7 +43,9 @@ pub fn free_port() -> Result<u16> {
 
 /// Folder, ports and secrets of one installation, and its parts while they run.
 pub struct Stack {
-    dir: tempfile::TempDir,
+    folder: PathBuf,
+    /// Goes with the installation, unless somebody keeps it.
+    _goes: Option<tempfile::TempDir>,
     engine_port: u16,
     grpc_port: u16,
     http_port: u16,
@@ -70,7 +73,19 @@ impl Stack {
     /// # Errors
     /// When they cannot be made.
     pub fn new() -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        let goes = tempfile::tempdir()?;
+        let stack = Self::within(goes.path())?;
+        Ok(Self {
+            _goes: Some(goes),
+            ..stack
+        })
+    }
+
+    /// The same in a folder that stays.
+    ///
+    /// # Errors
+    /// When the secrets cannot be written.
+    pub fn within(folder: &Path) -> Result<Self> {
         let password = format!("{:032x}", std::process::id());
         for (file, secret) in [("password", &password), ("token", &format!("t{password}"))] {
             fs::OpenOptions::new()
@@ -78,11 +93,12 @@ impl Stack {
                 .truncate(true)
                 .write(true)
                 .mode(0o600)
-                .open(dir.path().join(file))?
+                .open(folder.join(file))?
                 .write_all(secret.as_bytes())?;
         }
         Ok(Self {
-            dir,
+            folder: folder.to_owned(),
+            _goes: None,
             engine_port: free_port()?,
             grpc_port: free_port()?,
             http_port: free_port()?,
@@ -114,7 +130,7 @@ impl Stack {
     /// A path in the installation's folder.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
+        self.folder.join(name).display().to_string()
     }
 
     /// Port of the engine, and the password of its user `procscope`.
@@ -139,13 +155,17 @@ impl Stack {
             "procscope".to_owned(),
             "--password-file".to_owned(),
             self.path("password"),
+            "--reader".to_owned(),
+            "reader".to_owned(),
+            "--reader-password-file".to_owned(),
+            self.path("password"),
             "--die-with-parent".to_owned(),
         ];
         self.engine = Some(Part::start(
             "procscope-engine",
             &[],
             &arguments,
-            self.dir.path().join("engine.log"),
+            self.folder.join("engine.log"),
         )?);
         let url = format!("http://127.0.0.1:{}/ping", self.engine_port);
         wait_until("the engine answers", 60, || {
@@ -180,7 +200,7 @@ impl Stack {
             "procscope-collector",
             &[],
             &arguments,
-            self.dir.path().join("collector.log"),
+            self.folder.join("collector.log"),
         )?);
         Ok(())
     }
@@ -215,7 +235,7 @@ impl Stack {
             "procscope-agent",
             &self.agent_under.split_whitespace().collect::<Vec<_>>(),
             &arguments,
-            self.dir.path().join("agent.log"),
+            self.folder.join("agent.log"),
         )?);
         Ok(())
     }
@@ -292,6 +312,23 @@ impl Stack {
         self.sql_number("SELECT count() FROM host_samples").unwrap_or(0)
     }
 
+    /// Asks the engine in SQL as the user that may only read; one object for each row, with the names of the columns.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or refuses.
+    pub fn rows(&self, query: &str) -> Result<Vec<Value>> {
+        let url = format!(
+            "http://127.0.0.1:{}/?database=procscope&default_format=JSONEachRow&max_query_size=100000000\
+             &output_format_json_quote_64bit_integers=0&date_time_output_format=iso",
+            self.engine_port
+        );
+        let file = self.path("question.sql");
+        fs::write(&file, query)?;
+        let user = format!("reader:{}", self.password);
+        let told = curl(&["--user", &user, "--data-binary", &format!("@{file}"), &url])?;
+        told.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
     /// The answer's text as a number.
     ///
     /// # Errors
@@ -349,7 +386,7 @@ impl Stack {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for part in ["engine", "collector", "agent"] {
-            let log = fs::read_to_string(self.dir.path().join(format!("{part}.log"))).unwrap_or_default();
+            let log = fs::read_to_string(self.folder.join(format!("{part}.log"))).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(8).collect();
             text.extend(["--- ", part, "\n"]);
             for line in tail.into_iter().rev() {

@@ -49,6 +49,10 @@ fn certificates_on_both_sides_change_while_everything_is_stored_once() -> Result
         "--stream-max-age=2s".to_owned(),
     ];
     stack.start_collector()?;
+    let ready = format!("{}/readyz", stack.http());
+    wait_until("the store is ready", 60, || {
+        curl(&["--cacert", &ca, &ready]).is_ok()
+    })?;
     let options = [
         "--tls-ca",
         &ca,

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use crate::Fleet;
 
 /// What names a row of the minutes, hour or day left out.
-const PROCESS: &str = "host, process_id, exec_generation, name, pid, uid, container_id";
+const PROCESS: &str = "host, process_id, exec_generation, name, pid, uid, container_id, pod_uid";
 
 /// Sums of `process_samples` by their columns in the minutes and hours.
 const PROCESS_SUMS: &[&str] = &[

@@ -170,6 +170,15 @@ fn executables(selection: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         .arg("--target-dir")
         .arg(target_folder(root))
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // Build scripts that look at these would run again whenever they are set or not, and much be compiled again.
+    for (name, _value) in env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            build.env_remove(name);
+        }
+    }
     let said = output(&mut build)?;
     let mut found = Vec::new();
     for line in said.lines() {

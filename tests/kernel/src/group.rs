@@ -1,12 +1,14 @@
-//! A control group of one's own: the kernel's other account of CPU time, exact to the nanosecond on version 1.
+//! Control groups of one's own: to be found in, and for the kernel's other account of CPU time, exact to the nanosecond
+//! on version 1.
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result, bail};
+use procscope_agent::probes::legacy_controller;
 
 use crate::Program;
 
@@ -82,5 +84,47 @@ impl Drop for Group {
     fn drop(&mut self) {
         // Refused while a process of a failed test is still in it.
         drop(fs::remove_dir(&self.folder));
+    }
+}
+
+/// A new control group in the hierarchy that the agent names them by; removed when it is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes one below the root.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let root =
+            legacy_controller(root).map_or_else(|| root.to_owned(), |controller| root.join(controller));
+        Self::make(root.join(name))
+    }
+
+    /// Makes one within this one.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn within(&self, name: &str) -> Result<Self> {
+        Self::make(self.0.join(name))
+    }
+
+    fn make(path: PathBuf) -> Result<Self> {
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Refused while a process of a failed test is still in it.
+        drop(fs::remove_dir(&self.0));
     }
 }

@@ -3,14 +3,12 @@
 use std::{
     fs,
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use procscope_agent::probes::legacy_controller;
 use procscope_proto::v1;
 use procscope_tests_kernel::{
-    Program, Watch, alone, counter_bound_bytes, proc_number, process_clock_ns, status_bytes,
+    Program, Watch, alone, counter_bound_bytes, group::Folder, proc_number, process_clock_ns, status_bytes,
 };
 
 const LOAD: &str = env!("CARGO_BIN_EXE_procscope-tests-kernel");
@@ -107,10 +105,12 @@ fn a_sleeper_that_is_moved_or_limited_by_another_is_told_so() -> Result<()> {
     let program = Program::start(LOAD, "pause")?;
     let pid = program.pid();
     let before = settled(&mut watch, pid)?;
-    let root = Path::new("/sys/fs/cgroup");
-    let root = legacy_controller(root).map_or_else(|| root.to_owned(), |name| root.join(name));
-    let group = Folder::new(root.join(format!("procscope-test-sleeper-{}", std::process::id())))?;
-    fs::write(group.0.join("cgroup.procs"), pid.to_string()).context("move a sleeper")?;
+    let number = std::process::id();
+    // As a kubelet with the systemd driver makes one for a pod.
+    let group = Folder::new(&format!(
+        "kubepods-besteffort-pod{number:08x}_0000_4000_8000_000000000001.slice"
+    ))?;
+    fs::write(group.path().join("cgroup.procs"), pid.to_string()).context("move a sleeper")?;
     let limit = libc::rlimit {
         rlim_cur: 77,
         rlim_max: 78,
@@ -128,15 +128,17 @@ fn a_sleeper_that_is_moved_or_limited_by_another_is_told_so() -> Result<()> {
     let snapshot = watch.tick()?.clone();
     let after = watch.newest(pid)?;
     ensure!(
-        after.cgroup_id == fs::metadata(&group.0)?.ino() && after.cgroup_id != before.cgroup_id,
+        after.cgroup_id == fs::metadata(group.path())?.ino() && after.cgroup_id != before.cgroup_id,
         "{after:?} after {before:?}"
     );
     ensure!(after.open_file_descriptor_limit == Some(77), "{after:?}");
     let told = snapshot.processes.iter().find(|info| info.pid == pid);
+    let pod = format!("{number:08x}-0000-4000-8000-000000000001");
     ensure!(
-        told.is_some_and(|info| info.cgroup.contains("procscope-test-sleeper")),
+        told.is_some_and(|info| info.cgroup.contains("kubepods-besteffort") && info.pod_uid == pod),
         "{told:?}"
     );
+    ensure!(before.pod_uid.is_empty() && after.pod_uid == pod, "{after:?}");
     drop(program);
     Ok(())
 }
@@ -185,21 +187,4 @@ fn what_another_thread_does_to_a_first_one_that_sleeps_is_told() -> Result<()> {
     // The process's own clock leaves out the last microseconds of a thread that was not the first.
     ensure!(asleep.cpu_time_ns >= process_clock_ns(pid)?, "{asleep:?}");
     Ok(())
-}
-
-/// A folder that is removed again.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(path: PathBuf) -> Result<Self> {
-        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Refused while a process of a failed test is still in it.
-        drop(fs::remove_dir(&self.0));
-    }
 }

@@ -262,9 +262,10 @@ impl State {
         self.query.by = match self.query.by {
             By::Process => By::Command,
             By::Command => By::Container,
-            By::Container => By::User,
+            By::Container => By::Pod,
+            By::Pod => By::User,
             By::User => By::Host,
-            By::Pod | By::Host => By::Process,
+            By::Host => By::Process,
         };
         self.start_over();
         self.ask()

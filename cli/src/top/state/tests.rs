@@ -45,6 +45,7 @@ fn seen(state: &State, more: usize) -> Seen {
         top,
         audit: None,
         hosts: None,
+        busy: false,
     }
 }
 
@@ -191,6 +192,7 @@ fn an_absence_counts_down_and_an_answer_ends_it() {
     state.update(Update::Away {
         why: "refused".to_owned(),
         retry_in: Duration::from_secs(2),
+        busy: false,
     });
     state.tick(Duration::from_secs(1));
     assert_eq!(
@@ -347,7 +349,7 @@ fn what_has_no_history_says_so_until_the_next_key() {
 #[test]
 fn a_host_opens_into_its_processes() {
     let mut state = state();
-    press(&mut state, "gggg");
+    press(&mut state, "ggggg");
     let mut hosts = seen(&state, 0);
     hosts.top.processes.truncate(1);
     hosts.top.processes[0].name = "web".to_owned();

@@ -34,7 +34,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &The
     }
 }
 
-/// `postgres, process 4711 on db-1, since 2026-01-31 11:00:00 UTC, child of 1, container 0123456789ab`.
+/// `postgres, process 4711 on db-1, since 2026-01-31 11:00:00 UTC, child of 1, container 0123456789ab, pod
+/// 5cf2a1b8-7d3e-4f60-9a1b-0c2d3e4f5a6b`.
 fn who(p: &TopProcess) -> String {
     let mut parts = vec![text::safe(&p.name)];
     let host = p
@@ -53,6 +54,9 @@ fn who(p: &TopProcess) -> String {
     }
     if let Some(container) = p.container_id.as_ref().filter(|id| !id.is_empty()) {
         parts.push(format!("container {}", text::fit(&text::safe(container), 13)));
+    }
+    if let Some(pod) = p.pod_uid.as_ref().filter(|uid| !uid.is_empty()) {
+        parts.push(format!("pod {}", text::safe(pod)));
     }
     if p.exited == Some(true) {
         parts.push("ended".to_owned());

@@ -88,12 +88,13 @@ fn about(seen: &Seen, area: Rect, theme: &Theme) -> Vec<Line<'static>> {
         .collect()
 }
 
-fn seen_hosts(seen: &Seen) -> Vec<String> {
+fn seen_hosts(seen: &Seen) -> heading::Hosts {
     match &seen.audit {
         Some(audit) if !audit.rows.is_empty() => {
-            heading::host_names(&[], audit.rows.iter().map(|row| &row.host))
+            let names = audit.rows.iter().map(|row| &row.host);
+            heading::Hosts::all(heading::host_names(&[], names))
         }
-        _ => columns::hosts(seen.top.processes.iter()),
+        _ => heading::Hosts::some(columns::hosts(seen.top.processes.iter())),
     }
 }
 
@@ -108,7 +109,12 @@ struct Machine<'a> {
 /// One or two bars a host; what finds no room shares a line.
 fn bars(seen: &Seen, area: Rect, theme: &Theme) -> Vec<Line<'static>> {
     let Some(audit) = &seen.audit else {
-        return vec![Line::styled("CPU  the audit is not known", theme.dim)];
+        let why = if seen.busy {
+            "CPU  the audit is not known: the collector is busy"
+        } else {
+            "CPU  the audit is not known"
+        };
+        return vec![Line::styled(why, theme.dim)];
     };
     let hosts = seen.hosts.as_deref().unwrap_or_default();
     let width = usize::from(area.width);
@@ -358,6 +364,7 @@ fn status(state: &State, width: usize, theme: &Theme) -> Vec<Line<'static>> {
             format!("{again}{kept}: {why}")
         }
         (Link::Connecting, None) => format!("connecting to {server}"),
+        (Link::Connected, None) if state.busy => format!("connected to {server}, which is busy"),
         (Link::Connected, None) => {
             format!("connected to {server}; waits for the first complete interval of an agent")
         }
@@ -442,7 +449,12 @@ fn table_status(state: &State, seen: &Seen, width: usize, theme: &Theme) -> Line
     if state.quiet_for >= QUIET_WORTH_A_WORD {
         let quiet = state.quiet_for.as_secs();
         let last = when::show(when::ends(seen.top.range.as_ref()).1, false);
-        let line = format!("no new interval for {quiet} s, the last ended {last} UTC: is an agent sending?");
+        let why = if state.busy {
+            "the collector is busy"
+        } else {
+            "is an agent sending?"
+        };
+        let line = format!("no new interval for {quiet} s, the last ended {last} UTC: {why}");
         return Line::styled(text::fit(&line, width), theme.warn);
     }
     Line::raw(text::fit(&line, width))

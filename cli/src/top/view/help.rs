@@ -18,7 +18,7 @@ const HELP: [&str; 33] = [
     "I                turn the order round",
     "",
     "t F5             tree, or flat",
-    "g                a row per process, command, container, user, host",
+    "g                a row per process, command, container, pod, user, host",
     "H                choose a host",
     "/ F4             filter by name; Enter keeps it, Esc drops it",
     "e                processes that ended (†) first",

@@ -75,6 +75,7 @@ fn seen(names: &[&str]) -> Seen {
             ..GetAuditResponse::default()
         }),
         hosts: None,
+        busy: false,
     }
 }
 
@@ -353,6 +354,7 @@ fn without_a_collector_the_screen_says_what_it_waits_for() {
     state.update(Update::Away {
         why,
         retry_in: Duration::from_secs(3),
+        busy: false,
     });
     let shown = screen(&state, 100, 8);
     assert!(
@@ -369,10 +371,26 @@ fn a_silence_is_noticed_and_the_last_answer_stays() {
     state.tick(Duration::from_secs(7));
     let shown = screen(&state, 110, 10);
     assert!(
-        shown.contains("no new interval for 7 s, the last ended 2026-01-31 12:00:10 UTC"),
+        shown.contains(
+            "no new interval for 7 s, the last ended 2026-01-31 12:00:10 UTC: is an agent sending?"
+        ),
         "{shown}"
     );
     assert!(shown.contains("burn"));
+    state.update(Update::Silent { busy: true });
+    let shown = screen(&state, 110, 10);
+    assert!(shown.contains("UTC: the collector is busy"), "{shown}");
+    let late = Seen {
+        audit: None,
+        busy: true,
+        ..seen(&["burn"])
+    };
+    state.update(Update::Seen(Box::new(late)));
+    let shown = screen(&state, 110, 10);
+    assert!(
+        shown.contains("audit is not known: the collector is busy"),
+        "{shown}"
+    );
 }
 
 #[test]

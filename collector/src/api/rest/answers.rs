@@ -179,3 +179,41 @@ impl Audit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let blank = v1::TopProcess {
+            container_id: Some(String::new()),
+            ..v1::TopProcess::default()
+        };
+        let blank = to_value(blank).unwrap();
+        for field in [
+            "container_id",
+            "pod_uid",
+            "exe",
+            "source",
+            "runqueue_wait_counts",
+            "start_time",
+        ] {
+            assert!(blank[field].is_null(), "{field}: {}", blank[field]);
+        }
+        let exit = v1::ExitedProcess {
+            container_id: "abc".to_owned(),
+            ..v1::ExitedProcess::default()
+        };
+        let exit = to_value(exit).unwrap();
+        assert_eq!(exit["container_id"], "abc");
+        assert!(exit["exe"].is_null() && exit["pod_uid"].is_null());
+        let point = v1::HistoryPoint {
+            runqueue_wait_counts: vec![1, 0],
+            ..v1::HistoryPoint::default()
+        };
+        assert_eq!(to_value(point).unwrap()["runqueue_wait_counts"], json!([1, 0]));
+    }
+}

@@ -263,7 +263,7 @@ mod tests {
             (&1.into(), &1_000.into())
         );
         for status in [
-            "200", "400", "401", "403", "404", "405", "406", "413", "429", "500", "503", "504",
+            "200", "400", "401", "403", "404", "405", "406", "413", "414", "429", "500", "503", "504",
         ] {
             assert!(get["responses"][status].is_object(), "{status}");
         }
@@ -273,6 +273,13 @@ mod tests {
             .as_str()
             .unwrap();
         assert!(described.contains("MiB"), "{described}");
+        for (schema, field, kinds) in [
+            ("ExitedProcess", "container_id", ["string", "null"]),
+            ("TopProcess", "runqueue_wait_counts", ["array", "null"]),
+        ] {
+            let described = &document["components"]["schemas"][schema]["properties"][field];
+            assert_eq!(described["type"], serde_json::json!(kinds), "{described}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
     sheet,
 };
 use crate::{
-    api::{convert, problem::Problem, watch::UNREAD_MAX},
+    api::{convert, problem::Problem},
     clock,
     query::{ExitsQuery, limits},
 };
@@ -95,15 +95,14 @@ fn check(asked: &Given, what: &str) -> Result<(), Problem> {
         "audit" => AuditParams::PARAMS,
         _ => TopParams::PARAMS,
     };
-    let mut beside = vec!["what", "format"];
-    if what == "exits" {
+    let mut wrong = asked.not_in(params, &["what", "format"]);
+    if what == "exits" && asked.has("limit") {
         // All are exported.
-        beside.retain(|name| *name != "limit");
+        wrong.push("limit");
     }
-    let wrong = asked.not_in(params, &beside);
     let errors = wrong.into_iter().map(|field| crate::api::problem::FieldError {
         field: field.to_owned(),
-        detail: format!("is no parameter of {what}"),
+        detail: format!("is no parameter of an export of {what}"),
     });
     let errors: Vec<_> = errors.collect();
     if errors.is_empty() {
@@ -166,11 +165,12 @@ async fn exits(rest: Rest, asked: &Given, mut form: Form) -> Result<Body, Proble
     // The first is asked for in the open, so that a wrong question is refused by its own status.
     let (first, mut token) = page(&rest, &query, &mut form, true).await?;
     let (parts, receiver) = mpsc::channel::<Result<Bytes, Cut>>(1);
+    let unread_max = rest.watchers.unread_max();
     tokio::spawn(async move {
         let mut part = Ok(first);
         loop {
             let cut = part.is_err();
-            if parts.send_timeout(part, UNREAD_MAX).await.is_err() || cut {
+            if parts.send_timeout(part, unread_max).await.is_err() || cut {
                 return;
             }
             if token.is_empty() {
@@ -193,7 +193,7 @@ async fn exits(rest: Rest, asked: &Given, mut form: Form) -> Result<Body, Proble
             };
         }
         // Nobody reads what was not taken in time.
-        drop(parts.send_timeout(Ok(form.end().into()), UNREAD_MAX).await);
+        drop(parts.send_timeout(Ok(form.end().into()), unread_max).await);
     });
     Ok(Body::from_stream(ReceiverStream::new(receiver)))
 }

@@ -30,7 +30,7 @@ use crate::{
     api::{
         convert,
         problem::Problem,
-        watch::{Answers, End, Refused, STOPPING, UNREAD_MAX, WATCH_WAIT, WATCHERS_FULL},
+        watch::{Answers, End, Refused, STOPPING, WATCH_WAIT, WATCHERS_FULL},
     },
     query::{Top, TopQuery},
 };
@@ -158,7 +158,7 @@ async fn speak(rest: Rest, mut socket: WebSocket, mut tops: Answers, query: TopQ
             Some(Err(end)) => (close(&end), true),
             None => return,
         };
-        match tokio::time::timeout(UNREAD_MAX, socket.send(message)).await {
+        match tokio::time::timeout(rest.watchers.unread_max(), socket.send(message)).await {
             Ok(Ok(())) if !last => {}
             Err(_unread) => return rest.stats.watcher_dropped(),
             Ok(_) => return,

@@ -127,7 +127,8 @@ impl Param {
             }
             Kind::Time => time_ms(text).map(Value::TimeMs).ok_or_else(|| {
                 format!(
-                    "`{}` is no time: write RFC 3339, such as 2026-01-31T12:00:00Z, or seconds since 1970",
+                    "`{}` is no time from 1970 to 9999-12-30: write RFC 3339, such as 2026-01-31T12:00:00Z, or \
+                     seconds since 1970",
                     begin(text)
                 )
             }),

@@ -68,6 +68,14 @@ impl IntoResponses for Refusals {
                     .build();
                 (status.as_str().to_owned(), response.into())
             })
+            .chain(std::iter::once((
+                StatusCode::URI_TOO_LONG.as_str().to_owned(),
+                // Refused before anything of ours reads it.
+                utoipa::openapi::ResponseBuilder::new()
+                    .description("Path and parameters have more than 64 KiB; there is no body")
+                    .build()
+                    .into(),
+            )))
             .collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Rows of processes: samples, exits, descriptions.
 
+use std::{collections::HashSet, sync::Arc};
+
 use procscope_proto::v1;
 
 use super::{Checked, Refusal, at_most, cpu_time, display_time, in_interval, memory, text, time, uuid, word};
@@ -12,14 +14,35 @@ const WAIT_COUNTS_MAX: usize = 64;
 const THREADS_MAX: u32 = 4 << 20;
 
 /// The letters of /proc/PID/stat.
-const STATES: &str = "RSDTtZXIP";
+const STATES: [&str; 9] = ["R", "S", "D", "T", "t", "Z", "X", "I", "P"];
 
 /// The kernel's own limit of open files of a process (`sysctl_nr_open_max`).
 const OPEN_FILE_DESCRIPTORS_MAX: u32 = i32::MAX.unsigned_abs();
 
+/// The words of one snapshot, each kept once: hundreds of processes have some tens of names between them.
+#[derive(Debug, Default)]
+pub(super) struct Words {
+    known: HashSet<Arc<str>>,
+    empty: Arc<str>,
+}
+
+impl Words {
+    fn keep(&mut self, word: String) -> Arc<str> {
+        if word.is_empty() {
+            return Arc::clone(&self.empty);
+        }
+        if let Some(known) = self.known.get(word.as_str()) {
+            return Arc::clone(known);
+        }
+        let word: Arc<str> = word.into();
+        self.known.insert(Arc::clone(&word));
+        word
+    }
+}
+
 /// The fields that samples, exits and descriptions have in common.
 macro_rules! process_identity {
-    ($row:ident) => {
+    ($row:ident, $words:ident) => {
         ProcessIdentity {
             process_id: uuid("process_id", &$row.process_id)?,
             exec_generation: $row.exec_generation,
@@ -27,14 +50,15 @@ macro_rules! process_identity {
             parent_pid: $row.parent_pid,
             start_boottime_ns: $row.start_boottime_ns,
             start_time_ms: display_time($row.start_time),
-            name: word("name", $row.name)?,
+            name: $words.keep(word("name", $row.name)?),
             uid: $row.uid,
-            container_id: word("container_id", $row.container_id)?,
+            container_id: $words.keep(word("container_id", $row.container_id)?),
+            pod_uid: $words.keep(word("pod_uid", $row.pod_uid)?),
         }
     };
 }
 
-pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<ProcessSample> {
+pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64, words: &mut Words) -> Checked<ProcessSample> {
     let cpu = |field, ns| cpu_time(field, ns, interval_ns);
     cpu("cpu_time_ns_delta", Some(row.cpu_time_ns_delta))?;
     // A total of 0 is none: the wire does not tell it from one that was never set.
@@ -50,7 +74,7 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
     let (user, system) = (row.user_time_ns_delta, row.system_time_ns_delta);
     let ended = row.ended_threads_cpu_time_ns_delta;
     Ok(ProcessSample {
-        identity: process_identity!(row),
+        identity: process_identity!(row, words),
         kernel_thread: row.kernel_thread,
         exited: row.exited,
         first_seen: row.first_seen,
@@ -97,16 +121,16 @@ pub(super) fn sample(row: v1::ProcessSample, interval_ns: u64) -> Checked<Proces
         write_operations_delta: in_interval("write_operations_delta", row.write_operations_delta)?,
         disk_read_bytes_delta: in_interval("disk_read_bytes_delta", row.disk_read_bytes_delta)?,
         disk_written_bytes_delta: in_interval("disk_written_bytes_delta", row.disk_written_bytes_delta)?,
-        state: state(row.state)?,
+        state: state(&row.state)?,
         namespace_pid: row.namespace_pid,
         parent_start_boottime_ns: known(row.parent_start_boottime_ns),
         cgroup_id: known(row.cgroup_id),
     })
 }
 
-pub(super) fn exit(row: v1::ProcessExit, received_at_ms: i64) -> Checked<ProcessExit> {
+pub(super) fn exit(row: v1::ProcessExit, received_at_ms: i64, words: &mut Words) -> Checked<ProcessExit> {
     Ok(ProcessExit {
-        identity: process_identity!(row),
+        identity: process_identity!(row, words),
         end_time_ms: time("end_time", row.end_time, received_at_ms)?,
         exe: text("exe", row.exe)?,
         lifetime_ns: row.lifetime_ns,
@@ -135,9 +159,9 @@ pub(super) fn exit(row: v1::ProcessExit, received_at_ms: i64) -> Checked<Process
     })
 }
 
-pub(super) fn info(row: v1::ProcessInfo) -> Checked<ProcessInfo> {
+pub(super) fn info(row: v1::ProcessInfo, words: &mut Words) -> Checked<ProcessInfo> {
     Ok(ProcessInfo {
-        identity: process_identity!(row),
+        identity: process_identity!(row, words),
         exe: text("exe", row.exe)?,
         cmdline: text("cmdline", row.cmdline)?,
         cgroup: text("cgroup", row.cgroup)?,
@@ -180,13 +204,12 @@ fn wait_counts(counts: Vec<u64>) -> Checked<Vec<u64>> {
     Ok(counts)
 }
 
-fn state(state: String) -> Checked<String> {
-    let mut letters = state.chars();
-    match (letters.next(), letters.next()) {
-        (None, _) => Ok(state),
-        (Some(letter), None) if STATES.contains(letter) => Ok(state),
-        _ => Err(Refusal::new("state", format!("is none of the letters {STATES}"))),
+fn state(state: &str) -> Checked<&'static str> {
+    if state.is_empty() {
+        return Ok("");
     }
+    let known = STATES.into_iter().find(|letter| *letter == state);
+    known.ok_or_else(|| Refusal::new("state", format!("is none of the letters {}", STATES.concat())))
 }
 
 /// What is 0 on the wire when nobody knows.

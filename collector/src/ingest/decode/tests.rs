@@ -342,7 +342,7 @@ fn what_could_steer_a_terminal_is_escaped_again() {
     )
     .unwrap();
     assert_eq!(
-        snapshot.samples[0].identity.name,
+        &*snapshot.samples[0].identity.name,
         "a\\x1b[31m\\x0aü\\xe2\\x80\\xae\\x1b"
     );
 }

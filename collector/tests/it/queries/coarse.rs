@@ -18,10 +18,11 @@ const METRICS: [Metric; 7] = [
     Metric::Switches,
 ];
 
-const GROUPS: [GroupBy; 5] = [
+const GROUPS: [GroupBy; 6] = [
     GroupBy::Process,
     GroupBy::Command,
     GroupBy::Container,
+    GroupBy::Pod,
     GroupBy::User,
     GroupBy::Host,
 ];
@@ -37,6 +38,65 @@ impl Numbers {
 
     fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
+    }
+}
+
+/// What an agent tells of its machine and of itself, now and then less of it.
+fn described(snapshot: v1::Snapshot, numbers: &mut Numbers) -> v1::Snapshot {
+    let small = |numbers: &mut Numbers| u32::try_from(1 + numbers.below(900)).unwrap();
+    let some = |numbers: &mut Numbers| (numbers.below(3) > 0).then(|| numbers.below(SECOND_NS));
+    let program = |name: &str, numbers: &mut Numbers| v1::ProgramCost {
+        name: name.to_owned(),
+        runs: numbers.below(3),
+        run_ns: numbers.below(900),
+    };
+    let audit = v1::HostAudit {
+        cpus: 2 + small(numbers) % 3,
+        wall_ns: 8 * SECOND_NS + numbers.below(SECOND_NS),
+        process_ns: numbers.below(SECOND_NS),
+        kthread_ns: numbers.below(SECOND_NS),
+        idle_ns: numbers.below(SECOND_NS),
+        iowait_ns: some(numbers),
+        irq_ns: some(numbers),
+        softirq_ns: some(numbers),
+        steal_ns: some(numbers),
+        interrupts_in_tasks: numbers.below(2) > 0,
+        residual_ns: i64::try_from(numbers.below(SECOND_NS)).unwrap() - 500_000_000,
+        lost_events: numbers.below(3),
+        torn_reads: numbers.below(3),
+    };
+    let info = v1::HostInfo {
+        agent_version: format!("0.{}", small(numbers)),
+        kernel_release: format!("6.{}", small(numbers)),
+        architecture: "x86_64".to_owned(),
+        cpus: audit.cpus,
+        memory_total_bytes: 64 * MIB + numbers.below(MIB),
+        memory_available_bytes: some(numbers),
+        processes: small(numbers),
+        threads: small(numbers),
+    };
+    let cost = v1::AgentCost {
+        cpu_time_ns_delta: numbers.below(SECOND_NS),
+        rss_bytes: numbers.below(MIB),
+        drain_ns: numbers.below(SECOND_NS),
+        events: numbers.below(900),
+        queue_len: 0,
+        programs: vec![program("sched_switch", numbers), program("rss_stat", numbers)],
+        attach_ns: some(numbers),
+        kernel_ppm: some(numbers),
+        kernel_budget_ppm: some(numbers),
+    };
+    v1::Snapshot {
+        audit: (numbers.below(9) > 0).then_some(audit),
+        host_info: (numbers.below(9) > 0).then_some(info),
+        agent_cost: (numbers.below(9) > 0).then_some(cost),
+        losses: (0..numbers.below(2))
+            .map(|_| v1::Loss {
+                reason: "ring_full".to_owned(),
+                count: 1 + numbers.below(9),
+            })
+            .collect(),
+        ..snapshot
     }
 }
 
@@ -56,6 +116,10 @@ fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshots
             row.peak_rss_bytes = row.rss_bytes.map(|rss| rss + numbers.below(MIB));
             row.uid = u32::from(process) % 2;
             ["", "c1", "c2"][usize::from(process) % 3].clone_into(&mut row.container_id);
+            // One is moved into a pod, within a minute and an hour, and nothing else of it changes.
+            let moved = process == 5 && time_ms > start_ms + HOUR_MS + HOUR_MS / 2 + 30_000;
+            let pod = if moved { 1 } else { usize::from(process % 4) };
+            ["", "p1", "p2", ""][pod].clone_into(&mut row.pod_uid);
             row.exec_generation = u32::try_from((time_ms - start_ms) / HOUR_MS).unwrap();
             row.exited = numbers.below(2_000) == 0;
             dead[usize::from(process)] = row.exited;
@@ -71,7 +135,7 @@ fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshots
         }
         let mut snapshot = snapshot(&format!("host-{id}"), time_ms, samples);
         snapshot.interval_ns = 4 * SECOND_NS + numbers.below(SECOND_NS);
-        frames.push(agent.freeze(&snapshot));
+        frames.push(agent.freeze(&described(snapshot, numbers)));
         time_ms += 5_000 + i64::try_from(numbers.below(4_000)).unwrap();
     }
     frames
@@ -113,6 +177,28 @@ async fn answers(collector: &Collector, start_ms: i64) -> Vec<(String, String)> 
             .into_inner();
         assert!(question % 3 == 2 || !top.processes.is_empty());
         answers.push((format!("{request:?}"), format!("{top:#?}")));
+        let (base, regex) = [("w", ""), ("", "^(web|job)$"), ("", "b")][numbers.index(3)];
+        let asked = v1::ListGroupsRequest {
+            base: base.to_owned(),
+            regex: regex.to_owned(),
+            hosts: request.hosts.clone(),
+            range: request.range,
+            ..Default::default()
+        };
+        let groups = query.list_groups(asked.clone()).await.unwrap().into_inner();
+        assert!(question % 3 == 2 || groups.total.is_some());
+        answers.push((format!("{asked:?}"), format!("{groups:#?}")));
+        let asked = v1::GetAuditRequest {
+            hosts: request.hosts,
+            range: request.range,
+        };
+        let audit = query.get_audit(asked.clone()).await.unwrap().into_inner();
+        assert!(question % 3 == 2 || audit.rows.iter().any(|row| !row.programs.is_empty()));
+        answers.push((format!("{asked:?}"), format!("{audit:#?}")));
+        let asked = v1::ListHostsRequest { range: asked.range };
+        let hosts = query.list_hosts(asked).await.unwrap().into_inner();
+        assert!(question % 3 == 2 || hosts.hosts.len() == 3);
+        answers.push((format!("{asked:?}"), format!("{hosts:#?}")));
     }
     answers
 }
@@ -179,7 +265,14 @@ async fn minutes_and_hours_answer_as_samples_do() {
         range: range(start_ms + 2 * HOUR_MS, start_ms + 3 * HOUR_MS),
         ..Default::default()
     };
+    let books = v1::GetAuditRequest {
+        range: request.range,
+        ..Default::default()
+    };
+    let list = v1::ListHostsRequest { range: request.range };
     let mut query = collector.query().await;
+    let books_before = query.get_audit(books.clone()).await.unwrap().into_inner();
+    let list_before = query.list_hosts(list).await.unwrap().into_inner();
     let before = query
         .list_top_processes(request.clone())
         .await
@@ -191,6 +284,31 @@ async fn minutes_and_hours_answer_as_samples_do() {
     let after = query.list_top_processes(request).await.unwrap().into_inner();
     assert!(!before.processes.is_empty());
     assert_eq!(before.processes, after.processes);
+    assert_eq!((books_before.rows.len(), list_before.hosts.len()), (3, 3));
+    let audit = query.get_audit(books).await.unwrap().into_inner();
+    let sums = |answer: &v1::GetAuditResponse| {
+        let rows = answer.rows.iter().cloned();
+        let rows = rows.map(|row| v1::AuditRow {
+            losses: Vec::new(),
+            ..row
+        });
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(sums(&books_before), sums(&audit));
+    // The coverage of a range that samples are kept for is read from them.
+    let hosts = |answer: v1::ListHostsResponse| {
+        let hosts = answer.hosts.into_iter();
+        let hosts = hosts.map(|host| v1::Host {
+            coverage: None,
+            ..host
+        });
+        hosts.collect::<Vec<_>>()
+    };
+    let list_before = hosts(list_before);
+    assert_eq!(
+        list_before,
+        hosts(query.list_hosts(list).await.unwrap().into_inner())
+    );
     collector.stop().await;
 
     // Beyond the samples: a range that nobody can cut exactly any more goes outwards, and says so.
@@ -207,6 +325,17 @@ async fn minutes_and_hours_answer_as_samples_do() {
         range(start_ms + 2 * HOUR_MS, start_ms + 3 * HOUR_MS)
     );
     assert_eq!(widened.processes, before.processes);
+    let asked = v1::GetAuditRequest {
+        range: range(start_ms + 2 * HOUR_MS + 1, start_ms + 3 * HOUR_MS - 1),
+        ..Default::default()
+    };
+    let list = v1::ListHostsRequest { range: asked.range };
+    let audit = query.get_audit(asked).await.unwrap().into_inner();
+    assert_eq!((audit.range, &audit.rows), (widened.range, &books_before.rows));
+    assert_eq!(
+        list_before,
+        hosts(query.list_hosts(list).await.unwrap().into_inner())
+    );
     let share = widened.coverage.unwrap().share;
     assert!(share > 0.2, "{share}");
     let request = v1::GetProcessHistoryRequest {

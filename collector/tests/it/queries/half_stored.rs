@@ -16,10 +16,11 @@ const METRICS: [Metric; 6] = [
     Metric::Switches,
 ];
 
-const GROUPS: [GroupBy; 5] = [
+const GROUPS: [GroupBy; 6] = [
     GroupBy::Process,
     GroupBy::Command,
     GroupBy::Container,
+    GroupBy::Pod,
     GroupBy::User,
     GroupBy::Host,
 ];

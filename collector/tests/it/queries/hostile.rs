@@ -119,7 +119,7 @@ async fn a_wrong_question_is_refused_with_its_field() {
         (v1::ListTopProcessesRequest { metric: 99, ..top() }, "metric"),
         (
             v1::ListTopProcessesRequest {
-                group_by: GroupBy::Pod.into(),
+                group_by: 99,
                 ..top()
             },
             "group_by",
@@ -171,7 +171,7 @@ async fn a_wrong_question_is_refused_with_its_field() {
     };
     assert_eq!(
         field(query.get_process_history(history).await.unwrap_err()),
-        "process_id"
+        "name"
     );
     let history = v1::GetProcessHistoryRequest {
         process_id: "' OR 1".to_owned(),

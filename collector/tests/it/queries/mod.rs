@@ -1,8 +1,10 @@
 //! Known snapshots in, exact figures out, for each question.
 
+mod again;
 mod coarse;
 mod coverage;
 mod figures;
+mod groups;
 mod half_stored;
 mod hostile;
 mod identity;
@@ -14,16 +16,24 @@ use procscope_proto::v1::{self, GroupBy};
 
 use crate::support::{Agent, Collector, MIB, SECOND_NS, push, range, sample, snapshot};
 
+/// The pod of one of the fleet.
+pub(super) const POD: &str = "5cf2a1b8-7d3e-4f60-9a1b-0c2d3e4f5a6b";
+
+/// Two hosts over ten seconds.
 ///
-/// db1: two nginx (100 and 200 ms/s, 10 and 20 MiB), postgres (50 ms/s, 100 MiB), a kernel thread (10 ms/s), and
-/// burst, which uses a whole CPU for five seconds and ends in the fifth. db2: one nginx (400 ms/s, 40 MiB).
+/// db1: two nginx (100 and 200 ms/s, 10 and 20 MiB; the first is in a pod), postgres (50 ms/s, 100 MiB), a kernel
+/// thread (10 ms/s), and burst, which uses a whole CPU for five seconds and ends in the fifth. db2: one nginx
+/// (400 ms/s, 40 MiB).
 pub(super) async fn fleet(collector: &Collector, start_ms: i64) {
     let (mut db1, mut db2) = (Agent::new(1), Agent::new(2));
     let (mut frames1, mut frames2) = (Vec::new(), Vec::new());
     for second in 1..=10 {
         let time_ms = start_ms + second * 1_000;
         let mut samples = vec![
-            sample(1, "nginx", 100, 10),
+            v1::ProcessSample {
+                pod_uid: POD.to_owned(),
+                ..sample(1, "nginx", 100, 10)
+            },
             sample(2, "nginx", 200, 20),
             sample(3, "postgres", 50, 100),
             v1::ProcessSample {

@@ -2,7 +2,7 @@
 
 use procscope_proto::v1::{self, GroupBy, Metric};
 
-use super::{fleet, names, near, top_of};
+use super::{POD, fleet, names, near, top_of};
 use crate::support::{
     Agent, Collector, Engine, MIB, SECOND_NS, now_ms, process_id, push, range, sample, snapshot, timestamp,
 };
@@ -102,10 +102,11 @@ async fn every_metric_ranks_by_itself_and_every_group_by_its_key() {
     let start_ms = now_ms() - 60_000;
     let mut agent = Agent::new(1);
     let mut samples = Vec::new();
-    for (id, uid, container) in [(1, 10, "a"), (2, 10, "b"), (3, 20, "b")] {
+    for (id, uid, container, pod) in [(1, 10, "a", ""), (2, 10, "b", POD), (3, 20, "b", POD)] {
         let mut row = sample(id, &format!("p{id}"), u64::from(id) * 10, 10 - u64::from(id));
         row.uid = uid;
         row.container_id = container.to_owned();
+        row.pod_uid = pod.to_owned();
         row.runqueue_ns_delta = Some(if id == 2 { 9 } else { 1 });
         row.voluntary_switches_delta = Some(if id == 1 { 9 } else { 1 });
         row.involuntary_switches_delta = None;
@@ -143,6 +144,7 @@ async fn every_metric_ranks_by_itself_and_every_group_by_its_key() {
     }
     for (group_by, expected) in [
         (GroupBy::Container, vec![("b", 5.0), ("a", 1.0)]),
+        (GroupBy::Pod, vec![(POD, 5.0), ("", 1.0)]),
         (GroupBy::User, vec![("10", 3.0), ("20", 3.0)]),
         (GroupBy::Host, vec![("h", 6.0)]),
     ] {
@@ -171,6 +173,7 @@ async fn a_limit_leaves_rows_out_and_changes_no_figure() {
         [(21, "a", 700), (22, "b", 30), (23, "b", 40)].map(|(id, container, ms)| v1::ProcessSample {
             uid: u32::from(id),
             container_id: container.to_owned(),
+            pod_uid: format!("pod of {container}"),
             ..sample(id, "nginx", ms, 5)
         });
     let snapshot = snapshot("db3", start_ms + 1_000, contained.to_vec());
@@ -195,6 +198,7 @@ async fn a_limit_leaves_rows_out_and_changes_no_figure() {
         (GroupBy::Process, 9),
         (GroupBy::Command, 4),
         (GroupBy::Container, 3),
+        (GroupBy::Pod, 4),
         (GroupBy::User, 4),
         (GroupBy::Host, 3),
     ] {

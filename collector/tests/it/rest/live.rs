@@ -14,7 +14,7 @@ use super::get;
 use crate::support::{Agent, Collector, Engine, PATIENCE, now_ms, push, sample, snapshot, wait_until};
 
 /// The next event of a stream: its name and its data.
-async fn event(stream: &mut BufReader<TcpStream>) -> (String, Value) {
+pub(super) async fn event(stream: &mut BufReader<TcpStream>) -> (String, Value) {
     let (mut name, mut line) = (String::new(), String::new());
     loop {
         line.clear();
@@ -31,14 +31,14 @@ async fn event(stream: &mut BufReader<TcpStream>) -> (String, Value) {
     }
 }
 
-async fn listen(collector: &Collector, path: &str, headers: &str) -> BufReader<TcpStream> {
+pub(super) async fn listen(collector: &Collector, path: &str, headers: &str) -> BufReader<TcpStream> {
     let mut socket = TcpStream::connect(collector.http).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     BufReader::new(socket)
 }
 
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+pub(super) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// The next text message of a WebSocket; frames of a server are not masked.

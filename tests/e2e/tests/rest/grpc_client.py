@@ -26,6 +26,10 @@ try:
 except grpc.RpcError as error:
     assert error.code() == grpc.StatusCode.NOT_FOUND, error
 
+watch = health.Watch(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+watch.cancel()
+
 pool = descriptor_pool.DescriptorPool(database)
 query = pool.FindServiceByName("procscope.v1.QueryService")
 

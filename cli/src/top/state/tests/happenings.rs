@@ -163,6 +163,7 @@ fn happens(state: &mut State, happening: Happening) {
                     ..Default::default()
                 }),
                 hosts: Some(vec![host("a"), host("b")]),
+                busy: false,
             })));
         }
         Happening::Trend { values, step_ms } => {
@@ -197,6 +198,7 @@ fn happens(state: &mut State, happening: Happening) {
             state.update(Update::Away {
                 why: "gone".to_owned(),
                 retry_in: Duration::from_secs(1),
+                busy: false,
             });
         }
         Happening::Tick(passed) => state.tick(passed),

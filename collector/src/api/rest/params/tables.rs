@@ -53,7 +53,7 @@ const METRIC: Param = param(
 const GROUP_BY: Param = param(
     "group_by",
     Kind::Word(&["command", "process", "container", "pod", "user", "host"]),
-    "What a row stands for. Pods are not measured yet",
+    "What a row stands for",
 );
 const NAME_CONTAINS: Param = param(
     "name_contains",
@@ -114,7 +114,7 @@ questions! {
     /// Of a group.
     GroupsParams = [
         param("base", Kind::Text, "Names that start with this text"),
-        param("regex", Kind::Text, "Names that match this RE2 expression"),
+        param("regex", Kind::Text, "Names that match this RE2 expression; in place of `base`"),
         param("group", Kind::Text, "A group of the configuration, in place of `base` and `regex`"),
         HOST, SERVER_IDS, HOURS, START, END,
         limit(limits::TOP_MAX, limits::MEMBERS, "Greatest number of members"),
@@ -143,6 +143,7 @@ questions! {
         param("step", Kind::Duration, "Of a history"),
         param("base", Kind::Text, "Of groups"),
         param("regex", Kind::Text, "Of groups"),
+        param("group", Kind::Text, "Of groups"),
         param("max_lifetime", Kind::Duration, "Of exits"),
         param("failed", Kind::Flag, "Of exits"),
         limit(limits::TOP_MAX, limits::TOP_MAX, "Greatest number of rows of a top or of groups; exits are all exported"),

@@ -1,0 +1,4 @@
+-- All of them together.
+) AS p
+GROUP BY host
+ORDER BY host

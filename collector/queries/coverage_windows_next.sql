@@ -1,0 +1,9 @@
+-- Minutes or hours.
+    UNION ALL
+    SELECT
+        host,
+        toInt64(toUnixTimestamp(r.window)) * 1000 AS begin_ms,
+        observed_ns AS inside_ns,
+        intDiv(observed_ns, greatest(version, 1)) AS usual_ns,
+        losses,
+        sources AS ways

@@ -1,0 +1,2 @@
+-- The end of the samples among `peaks`.
+        GROUP BY host, key, r.time

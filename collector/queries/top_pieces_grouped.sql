@@ -1,0 +1,2 @@
+-- By what the groups are.
+        AND r.group_by = 'STORED_BY'
