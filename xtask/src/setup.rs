@@ -41,9 +41,11 @@ pub(crate) fn run(place: &Place, tests: bool) -> Result<Ready> {
     fs::create_dir_all(&place.cache).with_context(|| format!("create {}", place.cache.display()))?;
     let alone = lock(&place.cache, "lock")?;
 
-    let missing = missing_packages(place, tests);
-    if !missing.is_empty() {
+    if !missing_packages(place, tests).is_empty() {
         step("Debian packages", || {
+            apt::update();
+            // Which LLVM goes with Debian's newest Rust is read from the lists, so they are asked again.
+            let missing = missing_packages(place, tests);
             apt::install(&missing)?;
             Ok(Outcome::Installed(missing.join(" ")))
         })?;
@@ -80,6 +82,7 @@ pub(crate) fn programs(place: &Place, wanted: &[(&str, &str)]) -> Result<()> {
         return Ok(());
     }
     step("Debian packages", || {
+        apt::update();
         apt::install(&missing)?;
         Ok(Outcome::Installed(missing.join(" ")))
     })

@@ -74,9 +74,6 @@ pub(super) fn install(packages: &[String]) -> Result<()> {
             packages.len()
         );
     }
-    if packages.iter().any(|package| !is_known(package)) {
-        update();
-    }
     retry("installing Debian packages", || {
         let mut install = Command::new(INSTALL[0]);
         install
@@ -88,14 +85,13 @@ pub(super) fn install(packages: &[String]) -> Result<()> {
     })
 }
 
-/// Whether the lists of packages here have it.
-fn is_known(package: &str) -> bool {
-    output(Command::new("apt-cache").args(["show", "--no-all-versions", package])).is_ok()
-}
-
-/// Reads the lists of packages anew. A list that cannot be read is no failure: others may have what we need, and
-/// installing says so if not.
+/// Reads the lists of packages anew, before the first is chosen: a machine's own lists may be months old, and name
+/// a compiler that is too old, or files that are no longer there. A list that cannot be read is no failure: others
+/// may have what we need, and installing says so if not. Who is not root may not; [`install`] tells them what to do.
 pub(super) fn update() {
+    if !is_here() || !rustix::process::geteuid().is_root() {
+        return;
+    }
     eprintln!("reading the lists of Debian packages");
     if let Err(error) = run(Command::new("apt-get").args(["update", "-q", "-q", "-oDPkg::Lock::Timeout=300"]))
     {

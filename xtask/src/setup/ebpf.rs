@@ -23,6 +23,8 @@ const DEBIAN_RUST: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_LLVM: u32 = 22;
 /// The versions of bpf-linker that are known to do.
 const BPF_LINKER: &str = "^0.13";
+/// The oldest LLVM that these can be compiled against.
+const OLDEST_LLVM: u32 = 21;
 
 /// What `agent/build/kernel_programs.rs` needs to know. The file has exactly these keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +102,17 @@ impl Compiler {
                 "{file} belongs to the package {owner}, and {package} is needed"
             );
         }
-        Self::at("/usr/bin/rustc".into(), "/usr/bin/cargo".into(), true)
+        let compiler = Self::at("/usr/bin/rustc".into(), "/usr/bin/cargo".into(), true)?;
+        ensure!(
+            compiler.llvm >= OLDEST_LLVM,
+            "{} {} has LLVM {}, and bpf-linker needs {OLDEST_LLVM} or newer: `apt-get update && apt-get install {}` \
+             brings it where Debian's security updates are among the sources of apt",
+            DEBIAN_RUST[0],
+            compiler.release,
+            compiler.llvm,
+            DEBIAN_RUST.join(" ")
+        );
+        Ok(compiler)
     }
 
     fn llvm_packages(&self) -> Vec<String> {
@@ -226,23 +238,19 @@ pub(super) fn missing_packages(place: &Place) -> Vec<String> {
     if recorded(place).is_some() {
         return Vec::new();
     }
-    let (rust, llvm, linker) = if let Some(nightly) = Compiler::nightly() {
-        (Vec::new(), nightly.llvm, nightly.linker_here(place))
-    } else {
-        let debian = Compiler::debian().ok();
-        let llvm = debian.as_ref().map(|debian| debian.llvm);
-        let llvm = llvm
-            .or_else(|| apt::llvm_of(DEBIAN_RUST[0]))
-            .unwrap_or(DEBIAN_LLVM);
-        let linker = debian.and_then(|debian| debian.linker_here(place));
-        (DEBIAN_RUST.map(str::to_owned).to_vec(), llvm, linker)
+    let (mut missing, llvm, linker) = match Compiler::nightly().map_or_else(Compiler::debian, Ok) {
+        Ok(compiler) => (Vec::new(), compiler.llvm, compiler.linker_here(place)),
+        // Not there in full, or too old: apt brings the newest that it knows of.
+        Err(_error) => (
+            DEBIAN_RUST.map(str::to_owned).to_vec(),
+            apt::llvm_of(DEBIAN_RUST[0]).unwrap_or(DEBIAN_LLVM),
+            None,
+        ),
     };
-    let linking = if linker.is_some() {
-        Vec::new()
-    } else {
-        llvm_packages(llvm)
-    };
-    apt::missing(&rust.into_iter().chain(linking).collect::<Vec<_>>())
+    if linker.is_none() {
+        missing.extend(apt::missing(&llvm_packages(llvm)));
+    }
+    missing
 }
 
 /// Finds or completes a toolchain and records it.
@@ -250,10 +258,7 @@ pub(super) fn set_up(place: &Place) -> Result<Outcome> {
     if let Some(toolchain) = recorded(place) {
         return Ok(Outcome::Found(describe(&toolchain)));
     }
-    let compiler = match Compiler::nightly() {
-        Some(nightly) => nightly,
-        None => Compiler::debian()?,
-    };
+    let compiler = Compiler::nightly().map_or_else(Compiler::debian, Ok)?;
     let bpf_linker = match compiler.linker_here(place) {
         Some(linker) => linker,
         None => compiler.install_linker(place)?,
