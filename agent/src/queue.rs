@@ -11,7 +11,7 @@ use std::{
 use procscope_proto::v1::{PushSnapshotsRequest, Snapshot};
 use prost::Message;
 
-use crate::losses;
+use crate::{losses, spool::segment::Held};
 
 /// Snapshots of an hour at one a second.
 pub const LEN_MAX: usize = 3600;
@@ -232,10 +232,9 @@ impl Queue {
         }
     }
 
-    /// The disk has given up what it held of a life from one number to another: what is here too is lost only when it
-    /// has to go.
-    pub fn evicted(&mut self, epoch: u64, seqs: std::ops::RangeInclusive<u64>, reason: &'static str) {
-        for seq in seqs {
+    /// The disk has given up what it held of a life: what is here too is lost only when it has to go.
+    pub fn evicted(&mut self, epoch: u64, held: &[Held], reason: &'static str) {
+        for Held { seq, count } in held.iter().copied() {
             let place = self
                 .waiting
                 .binary_search_by_key(&seq, |waiting| waiting.frozen.request.seq);
@@ -248,7 +247,7 @@ impl Queue {
                     }
                 }
                 None if epoch == self.epoch && seq <= self.durable => {}
-                None => self.lost(reason, 1),
+                None => self.lost(reason, count),
             }
         }
     }

@@ -26,6 +26,7 @@ use std::{
 use tracing::warn;
 
 pub use self::backlog::Batch;
+pub use self::evict::GaveWay;
 pub use self::terms::{CORRUPT, EVICTED, FULL, IO, Limits, SLOW, Stats, Sync, TOO_LONG};
 use self::{
     backlog::Position,
@@ -60,8 +61,8 @@ pub struct Spool<D: Disk> {
     memory: (u64, u64),
     backlog: Option<Position>,
     losses: BTreeMap<&'static str, u64>,
-    /// Of the life that writes, what gave way and memory may still hold: epoch, first and last number.
-    evicted: Vec<(u64, u64, u64)>,
+    /// Of the life that writes, what gave way and memory may still hold.
+    gave_way: Vec<GaveWay>,
     stats: Stats,
     said: Said,
     /// What a disk failed to keep is being written once more.
@@ -121,7 +122,7 @@ impl<D: Disk> Spool<D> {
             memory: (0, u64::MAX),
             backlog: None,
             losses: BTreeMap::new(),
-            evicted: Vec::new(),
+            gave_way: Vec::new(),
             stats: Stats::default(),
             said: Said::default(),
             rescuing: false,
@@ -403,10 +404,9 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// What of the present life gave way since the last call though memory may still hold it: epoch, first and last
-    /// number. It is not counted as lost here.
-    pub fn take_evicted(&mut self) -> Vec<(u64, u64, u64)> {
-        std::mem::take(&mut self.evicted)
+    /// What of the present life gave way since the last call though memory may still hold it.
+    pub fn take_evicted(&mut self) -> Vec<GaveWay> {
+        std::mem::take(&mut self.gave_way)
     }
 
     /// Snapshots that were lost since the last call, by reason.

@@ -17,6 +17,10 @@ fn push(queue: &mut Queue, host: &str) -> Arc<Frozen> {
     queue.push(&snapshot, &snapshot)
 }
 
+fn held(numbers: std::ops::RangeInclusive<u64>) -> Vec<Held> {
+    numbers.map(|seq| Held { seq, count: 1 }).collect()
+}
+
 fn lost(queue: &mut Queue) -> u64 {
     queue.take_losses().values().sum()
 }
@@ -127,7 +131,7 @@ fn what_a_disk_has_given_up_and_memory_still_holds_is_not_lost_yet() {
         queue.on_disk(&frozen, Ok(()));
     }
     queue.stored_through(1);
-    queue.evicted(9, 1..=4, "spool_evicted");
+    queue.evicted(9, &held(1..=4), "spool_evicted");
     assert_eq!(
         queue.take_losses(),
         BTreeMap::from([("spool_evicted", 1)]),
@@ -141,6 +145,28 @@ fn what_a_disk_has_given_up_and_memory_still_holds_is_not_lost_yet() {
     );
     assert_eq!(queue.overtake(10).len(), 1, "4 goes on");
     assert_eq!(lost(&mut queue), 0);
+}
+
+/// Segments give way one after the other, and between two of them another life has begun in memory that has taken
+/// with it what the first of them had.
+#[test]
+fn what_went_on_into_the_next_life_is_not_lost_with_a_segment_that_follows() {
+    let mut queue = queue(100, usize::MAX, true);
+    for _snapshot in 0..6 {
+        let frozen = push(&mut queue, "a");
+        queue.on_disk(&frozen, Ok(()));
+    }
+    queue.evicted(9, &held(1..=4), "spool_evicted");
+    assert_eq!(queue.overtake(10).len(), 4);
+    assert_eq!(lost(&mut queue), 0);
+    // Of the disk alone when it gave way: memory had left both to it.
+    queue.evicted(
+        9,
+        &[Held { seq: 5, count: 1 }, Held { seq: 6, count: 3 }],
+        "spool_evicted",
+    );
+    assert_eq!(queue.take_losses(), BTreeMap::from([("spool_evicted", 4)]));
+    assert_eq!(queue.len(), 4);
 }
 
 #[test]

@@ -4,7 +4,21 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use super::{EVICTED, FILE_BYTES_MAX, SAID_EVERY, Spool, disk::Disk, index::Segment, segment::survey};
+use super::{
+    EVICTED, FILE_BYTES_MAX, SAID_EVERY, Spool,
+    disk::Disk,
+    index::Segment,
+    segment::{Held, survey},
+};
+
+/// What gave way on the disk though memory may still hold it. It is not counted as lost yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GaveWay {
+    /// Whose snapshots they are.
+    pub epoch: u64,
+    /// Those that the segment had, and no others: memory may have passed on what is between them to another life.
+    pub held: Vec<Held>,
+}
 
 impl<D: Disk> Spool<D> {
     pub(super) fn keep_quotas(&mut self, now: Instant) {
@@ -34,12 +48,22 @@ impl<D: Disk> Spool<D> {
             .or(live.map(|live| live.durable))
             .unwrap_or(0);
         let until = live.and_then(|_| self.memory_from()).unwrap_or(u64::MAX);
-        let held = segment.last_seq.filter(|last| *last >= until);
+        // How many numbers memory has of what this segment may have.
+        let numbers = segment
+            .last_seq
+            .map_or(0, |last| last.saturating_add(1).saturating_sub(until));
         let end = self.index.end_of(number);
         // What cannot be read is counted by its name: nobody knows of the last of an epoch how much it was.
         let by_name = end.map_or(1, |end| end.saturating_sub(segment.ordinal));
-        let lost = match self.disk.read(&segment.name(number), FILE_BYTES_MAX) {
-            Ok(bytes) if bytes.is_empty() && end.is_none() => 0,
+        let unreadable = || {
+            let held = numbers.min(by_name);
+            let last = segment.last_seq.unwrap_or(0);
+            let held = (last + 1 - held..=last).map(|seq| Held { seq, count: 1 });
+            let held: Vec<Held> = held.collect();
+            (by_name.saturating_sub(numbers), held)
+        };
+        let (lost, held) = match self.disk.read(&segment.name(number), FILE_BYTES_MAX) {
+            Ok(bytes) if bytes.is_empty() && end.is_none() => (0, Vec::new()),
             Ok(bytes) => {
                 let survey = survey(&bytes, segment.epoch, durable, until);
                 self.said.evicted_ms = match (self.said.evicted_ms, survey.time_ms) {
@@ -48,12 +72,12 @@ impl<D: Disk> Spool<D> {
                     (None, new) => new,
                 };
                 if survey.records == 0 {
-                    by_name
+                    unreadable()
                 } else {
-                    survey.snapshots
+                    (survey.snapshots, survey.held)
                 }
             }
-            Err(_unreadable) => by_name,
+            Err(_unreadable) => unreadable(),
         };
         if let Some(position) = self
             .backlog
@@ -66,9 +90,10 @@ impl<D: Disk> Spool<D> {
         self.said.evicted_snapshots += lost;
         self.say_evicted(now);
         self.remove(number);
-        if let Some(last) = held {
-            self.evicted.push((segment.epoch, until, last));
-            self.mark(number, segment, end, last + 1 - until);
+        if !held.is_empty() {
+            let epoch = segment.epoch;
+            self.gave_way.push(GaveWay { epoch, held });
+            self.mark(number, segment, end, numbers);
         }
         true
     }

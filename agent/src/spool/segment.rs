@@ -101,7 +101,7 @@ impl Encoder {
 }
 
 /// What the headers of a segment say together.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Survey {
     /// How far the epoch is known to be stored.
     pub durable: u64,
@@ -109,12 +109,23 @@ pub struct Survey {
     pub records: u64,
     /// Snapshots after that, and what they state as lost themselves.
     pub snapshots: u64,
+    /// Those that memory holds too, with what is lost when it has to let them go.
+    pub held: Vec<Held>,
     /// The drain instants of the first and the last of them, in milliseconds since 1970.
     pub time_ms: Option<(i64, i64)>,
 }
 
-/// Looks at the headers of an epoch's segment; `durable`: how far it is known to be stored in any case. Numbers from
-/// `until` on are not counted.
+/// A snapshot that memory may hold besides the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub seq: u64,
+    /// It, and the lost snapshots that it states.
+    pub count: u64,
+}
+
+/// Looks at the headers of an epoch's segment; `durable`: how far it is known to be stored in any case. From `until`
+/// on memory holds its numbers too.
 #[must_use]
 pub fn survey(bytes: &[u8], epoch: u64, durable: u64, until: u64) -> Survey {
     let headers = || {
@@ -139,11 +150,19 @@ pub fn survey(bytes: &[u8], epoch: u64, durable: u64, until: u64) -> Survey {
     let mut last = durable;
     for header in headers() {
         survey.records += 1;
-        if header.seq <= last || header.seq >= until {
+        if header.seq <= last {
             continue;
         }
         last = header.seq;
-        survey.snapshots += 1 + u64::from(header.stated);
+        let count = 1 + u64::from(header.stated);
+        if header.seq >= until {
+            survey.held.push(Held {
+                seq: header.seq,
+                count,
+            });
+            continue;
+        }
+        survey.snapshots += count;
         let (first, _) = survey.time_ms.unwrap_or((header.time_ms, header.time_ms));
         survey.time_ms = Some((first, header.time_ms));
     }

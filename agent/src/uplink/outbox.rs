@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     queue::{Frozen, Queue},
     rows,
-    spool::{EVICTED, Stats, keeper::Desk},
+    spool::{EVICTED, GaveWay, Stats, keeper::Desk},
 };
 
 /// The queue behind a lock; whoever changes it wakes the uplink.
@@ -115,10 +115,10 @@ impl Outbox {
         (queue.epoch(), queue.durable(), queue.first())
     }
 
-    /// The disk has given up what memory may still hold: epoch, first and last number.
-    pub fn evicted(&self, evicted: Vec<(u64, u64, u64)>) {
-        for (epoch, first, last) in evicted {
-            self.lock().evicted(epoch, first..=last, EVICTED);
+    /// The disk has given up what memory may still hold.
+    pub fn evicted(&self, evicted: Vec<GaveWay>) {
+        for gone in evicted {
+            self.lock().evicted(gone.epoch, &gone.held, EVICTED);
         }
     }
 
