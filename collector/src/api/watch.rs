@@ -160,8 +160,10 @@ impl Watchers {
                 Ok(newest_ms) => match self.top(&query).await {
                     // Others keep the collector busy: the next interval is as good.
                     Err(QueryError::Busy) => None,
+                    // Another interval may have become complete since it was asked which is the newest.
+                    Ok(top) if Some(top.range.end_ms) == shown_ms => None,
                     answer => {
-                        shown_ms = newest_ms;
+                        shown_ms = answer.as_ref().ok().map(|top| top.range.end_ms);
                         Some(answer.map_err(End::Failed))
                     }
                 },

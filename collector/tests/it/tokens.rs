@@ -51,9 +51,14 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
     }
     // Made while the collector runs; then taken back while its stream is open. Another one lives on beside it.
     let (first, second) = (create(Ingest, Some(4), None), create(Ingest, Some(4), None));
-    let short = create(Ingest, Some(5), Some(3));
     wait_until("the new token is known", || async {
         push(&first, &mut Agent::new(4)).await.is_ok()
+    })
+    .await;
+    // Long enough for its stream to be opened on a machine that is busy.
+    let short = create(Ingest, Some(5), Some(15));
+    wait_until("the short one is known, too", || async {
+        push(&short, &mut Agent::new(5)).await.is_ok()
     })
     .await;
     let mut open = Vec::new();
@@ -80,7 +85,7 @@ async fn tokens_are_good_for_what_they_say_and_end_while_a_stream_is_open() {
     }
     // Good for a few seconds more; its stream ends in order, and what is new is let in no more.
     let now_ms = procscope_collector::clock::now_ms;
-    let soon_ms = now_ms() + 5_000;
+    let soon_ms = now_ms() + 10_000;
     let soon = SystemTime::UNIX_EPOCH + Duration::from_millis(soon_ms.cast_unsigned());
     let ending = authority.odd(year(2000)..soon, false);
     let ending = channel(&authority, &collector, Some(ending)).await.unwrap();

@@ -47,8 +47,9 @@ def ask(method, wait, **fields):
 top = ask("ListTopProcesses", 10, limit=3)
 assert 1 <= len(top.processes) <= 3 and top.coverage.share > 0, top
 watch = ask("WatchTopProcesses", 30)
-ends = [next(watch).top.range.end for _ in range(2)]
-assert (ends[0].seconds, ends[0].nanos) < (ends[1].seconds, ends[1].nanos), ends
+ends = [next(watch).top.range.end for _ in range(6)]
+ends = [(end.seconds, end.nanos) for end in ends]
+assert all(one < next_one for one, next_one in zip(ends, ends[1:])), ends
 watch.cancel()
 for fields, field in (({"limit": 1001}, "limit"), ({"group_by": 99}, "group_by")):
     try:
