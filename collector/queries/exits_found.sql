@@ -7,6 +7,8 @@ WITH
         FROM process_exits AS e
         WHERE e.end_time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND e.end_time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND toStartOfHour(e.end_time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+            AND toStartOfHour(e.end_time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
             AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
     ) AS brought,
     complete AS
@@ -15,6 +17,8 @@ WITH
         FROM host_samples AS h
         WHERE h.time >= brought.1
             AND h.time <= brought.2
+            AND toStartOfHour(h.time) >= toStartOfHour(brought.1)
+            AND toStartOfHour(h.time) <= toStartOfHour(brought.2)
             AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
     ),
     found AS
@@ -23,6 +27,8 @@ WITH
         FROM process_exits AS e
         WHERE e.end_time >= fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND e.end_time < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND toStartOfHour(e.end_time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+            AND toStartOfHour(e.end_time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
             AND (empty({hosts:Array(String)}) OR host IN {hosts:Array(String)})
             AND cityHash64(e.host) + toUnixTimestamp64Milli(e.time) IN (SELECT snapshot FROM complete)
             AND (empty({name:String}) OR e.name = {name:String})

@@ -4,4 +4,6 @@ FROM host_samples AS h
 WHERE h.host IN {hosts:Array(String)}
     AND h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+    AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+    AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
 GROUP BY h.host

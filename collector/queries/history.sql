@@ -13,6 +13,8 @@ WITH
         FROM host_samples AS h
         WHERE h.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND h.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+            AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
             AND host = {host:String}
     ),
     hosts AS
@@ -66,6 +68,8 @@ WITH
         FROM process_samples AS s
         WHERE s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND toStartOfHour(s.time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+            AND toStartOfHour(s.time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
             AND host = {host:String}
             AND toUnixTimestamp64Milli(s.time) IN (SELECT toUnixTimestamp64Milli(time) FROM snapshots)
             AND (empty({process_id:String}) OR process_id = toUUIDOrZero({process_id:String}))

@@ -5,6 +5,8 @@ SELECT
 FROM host_samples AS h
 WHERE h.time > fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')
     AND h.time <= fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')
+    AND toStartOfHour(h.time) >= toStartOfHour(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC'))
+    AND toStartOfHour(h.time) <= toStartOfHour(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC'))
     AND host = {host:String}
 ORDER BY h.time DESC
 LIMIT {limit:UInt64}

@@ -19,6 +19,8 @@ WITH found AS
         WHERE process_id = toUUIDOrZero({process_id:String})
             AND s.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC')
             AND s.time <= fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
+            AND toStartOfHour(s.time) >= toStartOfHour(fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'))
+            AND toStartOfHour(s.time) <= toStartOfHour(fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC'))
         ORDER BY s.time DESC
         LIMIT 1
         UNION ALL
