@@ -24,9 +24,9 @@ use crate::{
 const AGENTS: u32 = 400;
 const PROCESSES: u32 = 500;
 const SECONDS: u32 = 20;
-/// Rows of one insert of the bare engine, and how many inserts make one measurement.
+/// Rows of one insert of the bare engine. It is given as many as the collector was: a row costs more, the more of them
+/// there are, for each is merged with others again and again.
 const BLOCK: u64 = 100_000;
-const BLOCKS: u64 = 20;
 /// How often the bare engine is measured, with one and with two connections.
 const ROUNDS: usize = 3;
 /// Through collector and engine a row costs at most so much of the bare insert: 0.6 of its rate.
@@ -126,7 +126,7 @@ pub(crate) fn run() -> Result<Verdict> {
         peak_mib(pid(stack.engine.as_ref())?)?
     );
     stack.collector = None;
-    let bare = bare(&stack, &runtime)?;
+    let bare = bare(&stack, &runtime, rows / BLOCK)?;
     println!(
         "the bare engine, {BLOCK} rows an insert: {:.0} rows/s, {:.2} CPU s per million rows",
         bare.rows_per_second, bare.cpu_seconds
@@ -189,13 +189,13 @@ fn wait_for_rollups(stack: &Stack) -> Result<()> {
 }
 
 /// The best of some rounds of inserts of the very same rows, in the order of the table, into a table like theirs.
-fn bare(stack: &Stack, runtime: &Runtime) -> Result<Cost> {
+fn bare(stack: &Stack, runtime: &Runtime, inserts: u64) -> Result<Cost> {
     let engine = pid(stack.engine.as_ref())?;
     stack.sql("CREATE TABLE bare AS process_samples")?;
     let client = Client::from(None);
     let blocks: Vec<Bytes> = runtime.block_on(async {
         let mut blocks = Vec::new();
-        for block in 0..BLOCKS {
+        for block in 0..inserts {
             let sql = format!(
                 "SELECT * FROM (SELECT * FROM process_samples ORDER BY time, epoch LIMIT {BLOCK} OFFSET {}) \
                  ORDER BY toStartOfHour(time), host, name, pid, start_boottime_ns, time FORMAT Native",
@@ -238,7 +238,7 @@ fn bare(stack: &Stack, runtime: &Runtime) -> Result<Cost> {
         settle(stack)?;
         let rows: u64 = stack.sql_number("SELECT count() FROM bare")?;
         ensure!(
-            rows == BLOCK * BLOCKS,
+            rows == BLOCK * inserts,
             "{rows} rows of the bare insert are stored"
         );
         costs.push(Cost {

@@ -157,7 +157,7 @@ impl Watchers {
             let answer = match newest {
                 Ok(newest_ms) if newest_ms == shown_ms && shown_ms.is_some() => None,
                 Ok(None) => None,
-                Ok(newest_ms) => match self.top(&query).await {
+                Ok(Some(_newer_ms)) => match self.top(&query).await {
                     // Others keep the collector busy: the next interval is as good.
                     Err(QueryError::Busy) => None,
                     // Another interval may have become complete since it was asked which is the newest.

@@ -41,7 +41,7 @@ impl Gauges {
         clippy::as_conversions,
         reason = "a ratio needs no 64 bits"
     )]
-    fn of(sample: &ProcessSample) -> Self {
+    pub(super) fn of(sample: &ProcessSample) -> Self {
         let open_files = sample.open_file_descriptors.map_or(0, u64::from);
         let limit = sample.open_file_descriptor_limit.unwrap_or(0);
         let state = match sample.state {
@@ -70,7 +70,7 @@ impl Gauges {
         }
     }
 
-    fn add(&mut self, more: &Self) {
+    pub(super) fn add(&mut self, more: &Self) {
         let oldest = |a: i64, b: i64| if a == 0 || (b != 0 && b < a) { b } else { a };
         self.processes += more.processes;
         self.threads += more.threads;
@@ -104,10 +104,12 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Notes what a host says, unless it said something newer before; `of_group` names the group of a command.
-    pub(super) fn note(
+    /// Notes what the processes of each command on a host are, unless it said something newer before; `of_group` names
+    /// the group of a command.
+    pub(super) fn note<'a>(
         &mut self,
         snapshot: &Snapshot,
+        by_command: impl Iterator<Item = (&'a str, &'a Gauges)>,
         of_group: impl Fn(&str) -> Option<Arc<str>>,
         now: Instant,
     ) {
@@ -121,12 +123,11 @@ impl Hosts {
         }
         let mut groups: HashMap<Arc<str>, Gauges> = HashMap::new();
         let mut other = Gauges::default();
-        for sample in snapshot.samples.iter().filter(|sample| !sample.exited) {
-            let sum = match of_group(&sample.identity.name) {
-                Some(group) => groups.entry(group).or_default(),
-                None => &mut other,
-            };
-            sum.add(&Gauges::of(sample));
+        for (name, gauges) in by_command.filter(|(_name, gauges)| gauges.processes > 0) {
+            match of_group(name) {
+                Some(group) => groups.entry(group).or_default().add(gauges),
+                None => other.add(gauges),
+            }
         }
         let host = Host {
             time_ms: snapshot.time_ms,

@@ -95,6 +95,37 @@ impl Used {
     }
 }
 
+/// What the processes of a command have used in a snapshot, and what those are that live on.
+#[derive(Debug, Default)]
+struct Sums {
+    used: Used,
+    gauges: Gauges,
+}
+
+impl Sums {
+    /// In the order in which the commands are named first. Hundreds of processes have some tens of names, and a look-up
+    /// by name is what a row costs here.
+    fn by_command(snapshot: &Snapshot) -> Vec<(&str, Self)> {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut by_command: Vec<(&str, Self)> = Vec::new();
+        for sample in &snapshot.samples {
+            let name = &*sample.identity.name;
+            let place = *places.entry(name).or_insert(by_command.len());
+            if place == by_command.len() {
+                by_command.push((name, Self::default()));
+            }
+            let Some((_name, sums)) = by_command.get_mut(place) else {
+                continue;
+            };
+            sums.used.add(Used::of(sample));
+            if !sample.exited {
+                sums.gauges.add(&Gauges::of(sample));
+            }
+        }
+        by_command
+    }
+}
+
 /// A command, whether exported or not.
 #[derive(Debug)]
 struct Command {
@@ -164,10 +195,11 @@ impl ProcessMetrics {
 
     /// Adds a snapshot that was stored. Each is added once.
     pub fn stored(&self, snapshot: &Snapshot, now: Instant) {
+        let by_command = Sums::by_command(snapshot);
         let mut state = self.lock();
         let state = &mut *state;
-        for sample in &snapshot.samples {
-            state.add(&sample.identity.name, Used::of(sample), now);
+        for (name, sums) in &by_command {
+            state.add(name, sums.used, now);
         }
         let of_group = |name: &str| {
             let found = state.commands.get_key_value(name);
@@ -175,7 +207,8 @@ impl ProcessMetrics {
                 .filter(|(_name, command)| command.is_counting())
                 .map(|(name, _command)| Arc::clone(name))
         };
-        state.hosts.note(snapshot, of_group, now);
+        let now_are = by_command.iter().map(|(name, sums)| (*name, &sums.gauges));
+        state.hosts.note(snapshot, now_are, of_group, now);
     }
 
     /// The page, as `OpenMetrics` text. Here the groups change.

@@ -69,7 +69,7 @@ fn statement<T>(what: &str, columns: &[native::Column<T>], fenced: bool) -> Stri
     }
     let structure: Vec<_> = columns
         .iter()
-        .map(|column| format!("{} {}", column.name, column.value.type_name()))
+        .map(|column| format!("{} {}", column.name, column.kind.type_name()))
         .collect();
     let structure = structure.join(", ").replace('\'', "\\'");
     let fence = include_str!("../../queries/fence.sql");
@@ -145,7 +145,7 @@ pub(super) fn columns_written() -> Vec<(&'static str, Vec<(&'static str, &'stati
     fn of<T>(columns: &[native::Column<T>]) -> Vec<(&'static str, &'static str)> {
         columns
             .iter()
-            .map(|column| (column.name, column.value.type_name()))
+            .map(|column| (column.name, column.kind.type_name()))
             .collect()
     }
     vec![

@@ -20,70 +20,175 @@ const LOW_CARDINALITY_FLAGS: u64 = 0x600;
 /// Rows that are read for each column in turn, before the next: so many stay in the cache of a CPU.
 const ROWS_AT_ONCE: usize = 256;
 
-/// One column of a table: what it is called and how its value is read from a row. A row is an item of a snapshot.
+/// One column of a table: what it is called, and how the values of rows are written. A row is an item of a snapshot.
 #[derive(Debug)]
 pub(crate) struct Column<T> {
     /// Name in the table.
     pub(crate) name: &'static str,
-    /// Type in the table and reader of the value.
-    pub(crate) value: Value<T>,
+    /// Type in the table.
+    pub(crate) kind: Kind,
+    /// Writes the values of some rows: a function for each column, so that a value is written where it is read.
+    pub(crate) put: for<'a> fn(&mut Parts<'a>, &[(&'a Snapshot, &'a T)]),
 }
 
-/// Reads one value of a row; the variant is the type of the column.
-#[derive(Debug)]
-pub(crate) enum Value<T> {
-    Bool(fn(&Snapshot, &T) -> bool),
-    U32(fn(&Snapshot, &T) -> u32),
-    U64(fn(&Snapshot, &T) -> u64),
+/// The type of a column; for each there is a method of `Parts` that writes its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bool,
+    U32,
+    U64,
     /// `DateTime64(3, 'UTC')`: milliseconds since 1970.
-    Time(fn(&Snapshot, &T) -> i64),
-    Uuid(fn(&Snapshot, &T) -> Uuid),
-    Text(for<'a> fn(&'a Snapshot, &'a T) -> &'a [u8]),
+    Time,
+    Uuid,
+    Text,
     /// `LowCardinality(String)`.
-    Word(for<'a> fn(&'a Snapshot, &'a T) -> &'a str),
-    MaybeBool(fn(&Snapshot, &T) -> Option<bool>),
-    MaybeU32(fn(&Snapshot, &T) -> Option<u32>),
-    MaybeU64(fn(&Snapshot, &T) -> Option<u64>),
-    MaybeI64(fn(&Snapshot, &T) -> Option<i64>),
+    Word,
+    MaybeBool,
+    MaybeU32,
+    MaybeU64,
+    MaybeI64,
     /// `Map(String, UInt64)`.
-    Counts(for<'a> fn(&'a Snapshot, &'a T) -> &'a [(String, u64)]),
+    Counts,
     /// `Array(UInt64)`.
-    Numbers(for<'a> fn(&'a Snapshot, &'a T) -> Cow<'a, [u64]>),
+    Numbers,
     /// `Array(String)`.
-    Texts(for<'a> fn(&'a Snapshot, &'a T) -> Vec<&'a str>),
+    Texts,
 }
 
-impl<T> Value<T> {
+impl Kind {
     /// The type as ClickHouse prints it.
-    pub(crate) fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(self) -> &'static str {
         match self {
-            Self::Bool(_) => "Bool",
-            Self::U32(_) => "UInt32",
-            Self::U64(_) => "UInt64",
-            Self::Time(_) => "DateTime64(3, 'UTC')",
-            Self::Uuid(_) => "UUID",
-            Self::Text(_) => "String",
-            Self::Word(_) => "LowCardinality(String)",
-            Self::MaybeBool(_) => "Nullable(Bool)",
-            Self::MaybeU32(_) => "Nullable(UInt32)",
-            Self::MaybeU64(_) => "Nullable(UInt64)",
-            Self::MaybeI64(_) => "Nullable(Int64)",
-            Self::Counts(_) => "Map(String, UInt64)",
-            Self::Numbers(_) => "Array(UInt64)",
-            Self::Texts(_) => "Array(String)",
+            Self::Bool => "Bool",
+            Self::U32 => "UInt32",
+            Self::U64 => "UInt64",
+            Self::Time => "DateTime64(3, 'UTC')",
+            Self::Uuid => "UUID",
+            Self::Text => "String",
+            Self::Word => "LowCardinality(String)",
+            Self::MaybeBool => "Nullable(Bool)",
+            Self::MaybeU32 => "Nullable(UInt32)",
+            Self::MaybeU64 => "Nullable(UInt64)",
+            Self::MaybeI64 => "Nullable(Int64)",
+            Self::Counts => "Map(String, UInt64)",
+            Self::Numbers => "Array(UInt64)",
+            Self::Texts => "Array(String)",
         }
     }
 }
+
+/// A column: its name, its kind, and how a value is read from snapshot and row.
+macro_rules! column_of {
+    ($name:expr, Bool, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Bool,
+            put: |parts, rows| parts.bool(rows, $get),
+        }
+    };
+    ($name:expr, U32, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::U32,
+            put: |parts, rows| parts.u32(rows, $get),
+        }
+    };
+    ($name:expr, U64, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::U64,
+            put: |parts, rows| parts.u64(rows, $get),
+        }
+    };
+    ($name:expr, Time, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Time,
+            put: |parts, rows| parts.time(rows, $get),
+        }
+    };
+    ($name:expr, Uuid, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Uuid,
+            put: |parts, rows| parts.uuid(rows, $get),
+        }
+    };
+    ($name:expr, Text, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Text,
+            put: |parts, rows| parts.text(rows, $get),
+        }
+    };
+    ($name:expr, Word, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Word,
+            put: |parts, rows| parts.word(rows, $get),
+        }
+    };
+    ($name:expr, MaybeBool, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::MaybeBool,
+            put: |parts, rows| parts.maybe_bool(rows, $get),
+        }
+    };
+    ($name:expr, MaybeU32, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::MaybeU32,
+            put: |parts, rows| parts.maybe_u32(rows, $get),
+        }
+    };
+    ($name:expr, MaybeU64, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::MaybeU64,
+            put: |parts, rows| parts.maybe_u64(rows, $get),
+        }
+    };
+    ($name:expr, MaybeI64, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::MaybeI64,
+            put: |parts, rows| parts.maybe_i64(rows, $get),
+        }
+    };
+    ($name:expr, Counts, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Counts,
+            put: |parts, rows| parts.counts(rows, $get),
+        }
+    };
+    ($name:expr, Numbers, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Numbers,
+            put: |parts, rows| parts.numbers(rows, $get),
+        }
+    };
+    ($name:expr, Texts, $get:expr) => {
+        $crate::store::native::Column {
+            name: $name,
+            kind: $crate::store::native::Kind::Texts,
+            put: |parts, rows| parts.texts(rows, $get),
+        }
+    };
+}
+pub(crate) use column_of;
 
 /// Encodes rows, in their order, as one block, in pieces that follow one another.
 pub(crate) fn encode<T>(columns: &[Column<T>], rows: &[(&Snapshot, &T)]) -> Vec<Bytes> {
     let mut parts: Vec<Parts<'_>> = columns
         .iter()
-        .map(|column| Parts::new(&column.value, rows.len()))
+        .map(|column| Parts::new(column.kind, rows.len()))
         .collect();
     for rows in rows.chunks(ROWS_AT_ONCE) {
         for (column, parts) in columns.iter().zip(&mut parts) {
-            parts.put(&column.value, rows);
+            (column.put)(parts, rows);
         }
     }
     let mut head = Vec::new();
@@ -92,8 +197,10 @@ pub(crate) fn encode<T>(columns: &[Column<T>], rows: &[(&Snapshot, &T)]) -> Vec<
     let mut block = Vec::with_capacity(columns.len() * 3);
     for (column, parts) in columns.iter().zip(parts) {
         put_bytes(&mut head, column.name.as_bytes());
-        put_bytes(&mut head, column.value.type_name().as_bytes());
-        let pieces = [std::mem::take(&mut head)].into_iter().chain(parts.into_pieces());
+        put_bytes(&mut head, column.kind.type_name().as_bytes());
+        let pieces = [std::mem::take(&mut head)]
+            .into_iter()
+            .chain(parts.into_pieces(column.kind));
         block.extend(pieces.filter(|piece| !piece.is_empty()).map(Bytes::from));
     }
     block
@@ -101,7 +208,7 @@ pub(crate) fn encode<T>(columns: &[Column<T>], rows: &[(&Snapshot, &T)]) -> Vec<
 
 /// What there is of a column while its rows come: what stands before its values, the values, and what stands behind.
 #[derive(Debug, Default)]
-struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// Which are NULL, or where the elements of each row end.
     before: Vec<u8>,
     values: Vec<u8>,
@@ -109,73 +216,131 @@ struct Parts<'a> {
     behind: Vec<u8>,
     /// Elements so far.
     elements: usize,
-    words: Option<Words<'a>>,
+    words: Words<'a>,
 }
 
+/// Rows of one kind, each with the snapshot it came with.
+type Rows<'r, 'a, T> = &'r [(&'a Snapshot, &'a T)];
+
 impl<'a> Parts<'a> {
-    fn new<T>(value: &Value<T>, rows: usize) -> Self {
-        let (before, values, is_words) = match value {
-            Value::Bool(_) => (0, 1, false),
-            Value::U32(_) => (0, 4, false),
-            Value::U64(_) | Value::Time(_) => (0, 8, false),
-            Value::Uuid(_) => (0, 16, false),
-            Value::MaybeBool(_) => (1, 1, false),
-            Value::MaybeU32(_) => (1, 4, false),
-            Value::MaybeU64(_) | Value::MaybeI64(_) => (1, 8, false),
-            Value::Counts(_) | Value::Numbers(_) | Value::Texts(_) => (8, 0, false),
-            Value::Text(_) => (0, 0, false),
-            Value::Word(_) => (0, 0, true),
+    fn new(kind: Kind, rows: usize) -> Self {
+        let (before, values) = match kind {
+            Kind::Bool => (0, 1),
+            Kind::U32 => (0, 4),
+            Kind::U64 | Kind::Time => (0, 8),
+            Kind::Uuid => (0, 16),
+            Kind::MaybeBool => (1, 1),
+            Kind::MaybeU32 => (1, 4),
+            Kind::MaybeU64 | Kind::MaybeI64 => (1, 8),
+            Kind::Counts | Kind::Numbers | Kind::Texts => (8, 0),
+            Kind::Text | Kind::Word => (0, 0),
         };
         Self {
             before: Vec::with_capacity(rows * before),
             values: Vec::with_capacity(rows * values),
-            words: is_words.then(|| Words::with_capacity(rows)),
+            words: Words::with_capacity(if kind == Kind::Word { rows } else { 0 }),
             ..Self::default()
         }
     }
 
-    fn put<T>(&mut self, value: &Value<T>, rows: &[(&'a Snapshot, &'a T)]) {
-        let out = &mut self.values;
-        match value {
-            Value::Bool(get) => out.extend(rows.iter().map(|(s, r)| u8::from(get(s, r)))),
-            Value::U32(get) => put_each(out, rows, |s, r| get(s, r).to_le_bytes()),
-            Value::U64(get) => put_each(out, rows, |s, r| get(s, r).to_le_bytes()),
-            Value::Time(get) => put_each(out, rows, |s, r| get(s, r).to_le_bytes()),
-            Value::Uuid(get) => put_each(out, rows, |s, r| uuid_bytes(get(s, r))),
-            Value::Text(get) => rows.iter().for_each(|(s, r)| put_bytes(out, get(s, r))),
-            Value::Word(get) => {
-                if let Some(words) = &mut self.words {
-                    words.put(rows.iter().map(|(s, r)| get(s, r)));
-                }
+    pub(crate) fn bool<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> bool) {
+        put_each(&mut self.values, rows, |s, r| [u8::from(get(s, r))]);
+    }
+
+    pub(crate) fn u32<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> u32) {
+        put_each(&mut self.values, rows, |s, r| get(s, r).to_le_bytes());
+    }
+
+    pub(crate) fn u64<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> u64) {
+        put_each(&mut self.values, rows, |s, r| get(s, r).to_le_bytes());
+    }
+
+    pub(crate) fn time<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> i64) {
+        put_each(&mut self.values, rows, |s, r| get(s, r).to_le_bytes());
+    }
+
+    pub(crate) fn uuid<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> Uuid) {
+        put_each(&mut self.values, rows, |s, r| uuid_bytes(get(s, r)));
+    }
+
+    pub(crate) fn text<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> &'a [u8]) {
+        for (s, r) in rows {
+            put_bytes(&mut self.values, get(s, r));
+        }
+    }
+
+    pub(crate) fn word<T>(&mut self, rows: Rows<'_, 'a, T>, get: impl Fn(&'a Snapshot, &'a T) -> &'a str) {
+        self.words.put(rows.iter().map(|(s, r)| get(s, r)));
+    }
+
+    pub(crate) fn maybe_bool<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Option<bool>,
+    ) {
+        self.nullable(rows, get, |value| [u8::from(value)]);
+    }
+
+    pub(crate) fn maybe_u32<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Option<u32>,
+    ) {
+        self.nullable(rows, get, u32::to_le_bytes);
+    }
+
+    pub(crate) fn maybe_u64<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Option<u64>,
+    ) {
+        self.nullable(rows, get, u64::to_le_bytes);
+    }
+
+    pub(crate) fn maybe_i64<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Option<i64>,
+    ) {
+        self.nullable(rows, get, i64::to_le_bytes);
+    }
+
+    pub(crate) fn counts<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> &'a [(String, u64)],
+    ) {
+        for counts in rows.iter().map(|(s, r)| get(s, r)) {
+            self.end_after(counts.len());
+            for (key, count) in counts {
+                put_bytes(&mut self.values, key.as_bytes());
+                self.behind.extend_from_slice(&count.to_le_bytes());
             }
-            Value::MaybeBool(get) => self.put_nullable(rows, *get, |v| [u8::from(v)]),
-            Value::MaybeU32(get) => self.put_nullable(rows, *get, u32::to_le_bytes),
-            Value::MaybeU64(get) => self.put_nullable(rows, *get, u64::to_le_bytes),
-            Value::MaybeI64(get) => self.put_nullable(rows, *get, i64::to_le_bytes),
-            Value::Counts(get) => {
-                for counts in rows.iter().map(|(s, r)| get(s, r)) {
-                    self.end_after(counts.len());
-                    for (key, count) in counts {
-                        put_bytes(&mut self.values, key.as_bytes());
-                        self.behind.extend_from_slice(&count.to_le_bytes());
-                    }
-                }
+        }
+    }
+
+    pub(crate) fn numbers<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Cow<'a, [u64]>,
+    ) {
+        for numbers in rows.iter().map(|(s, r)| get(s, r)) {
+            self.end_after(numbers.len());
+            for number in numbers.iter() {
+                self.values.extend_from_slice(&number.to_le_bytes());
             }
-            Value::Numbers(get) => {
-                for numbers in rows.iter().map(|(s, r)| get(s, r)) {
-                    self.end_after(numbers.len());
-                    for number in numbers.iter() {
-                        self.values.extend_from_slice(&number.to_le_bytes());
-                    }
-                }
-            }
-            Value::Texts(get) => {
-                for texts in rows.iter().map(|(s, r)| get(s, r)) {
-                    self.end_after(texts.len());
-                    for text in texts {
-                        put_bytes(&mut self.values, text.as_bytes());
-                    }
-                }
+        }
+    }
+
+    pub(crate) fn texts<T>(
+        &mut self,
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Vec<&'a str>,
+    ) {
+        for texts in rows.iter().map(|(s, r)| get(s, r)) {
+            self.end_after(texts.len());
+            for text in texts {
+                put_bytes(&mut self.values, text.as_bytes());
             }
         }
     }
@@ -187,23 +352,26 @@ impl<'a> Parts<'a> {
     }
 
     /// A byte a row that says whether it is NULL, and the value, 0 where NULL.
-    fn put_nullable<T, V: Default, const N: usize>(
+    fn nullable<T, V: Default, const N: usize>(
         &mut self,
-        rows: &[(&Snapshot, &T)],
-        get: fn(&Snapshot, &T) -> Option<V>,
-        bytes: fn(V) -> [u8; N],
+        rows: Rows<'_, 'a, T>,
+        get: impl Fn(&'a Snapshot, &'a T) -> Option<V>,
+        bytes: impl Fn(V) -> [u8; N],
     ) {
-        for (s, r) in rows {
-            let value = get(s, r);
-            self.before.push(u8::from(value.is_none()));
-            self.values.extend_from_slice(&bytes(value.unwrap_or_default()));
+        let values = more::<N>(&mut self.values, rows.len());
+        let nulls = more::<1>(&mut self.before, rows.len());
+        for (((s, r), value), null) in rows.iter().zip(values).zip(nulls) {
+            let known = get(s, r);
+            *null = [u8::from(known.is_none())];
+            *value = bytes(known.unwrap_or_default());
         }
     }
 
-    fn into_pieces(self) -> [Vec<u8>; 3] {
-        let values = match self.words {
-            Some(words) => words.into_bytes(),
-            None => self.values,
+    fn into_pieces(self, kind: Kind) -> [Vec<u8>; 3] {
+        let values = if kind == Kind::Word {
+            self.words.into_bytes()
+        } else {
+            self.values
         };
         [self.before, values, self.behind]
     }
@@ -212,16 +380,24 @@ impl<'a> Parts<'a> {
 /// Values of one width.
 fn put_each<'a, T, const N: usize>(
     out: &mut Vec<u8>,
-    rows: &[(&'a Snapshot, &'a T)],
+    rows: Rows<'_, 'a, T>,
     bytes: impl Fn(&'a Snapshot, &'a T) -> [u8; N],
 ) {
-    for (s, r) in rows {
-        out.extend_from_slice(&bytes(s, r));
+    for ((s, r), value) in rows.iter().zip(more::<N>(out, rows.len())) {
+        *value = bytes(s, r);
     }
 }
 
+/// Room for more values of one width, so that none of them has to look whether there is some.
+fn more<const N: usize>(out: &mut Vec<u8>, values: usize) -> &mut [[u8; N]] {
+    let start = out.len();
+    out.resize(start + values * N, 0);
+    let (values, _rest) = out.get_mut(start..).unwrap_or_default().as_chunks_mut::<N>();
+    values
+}
+
 /// The distinct words once, then the number of its word for each row, in the narrowest integer that holds them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Words<'a> {
     numbers: HashMap<&'a str, usize>,
     dictionary: Vec<&'a str>,
@@ -233,10 +409,8 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     fn with_capacity(rows: usize) -> Self {
         Self {
-            numbers: HashMap::new(),
-            dictionary: Vec::new(),
             rows: Vec::with_capacity(rows),
-            last: None,
+            ..Self::default()
         }
     }
 
@@ -314,10 +488,10 @@ mod tests {
     use super::*;
     use crate::model::fixtures::snapshot;
 
-    fn check(value: Value<u64>, rows: &[u64], type_name: &str, expected: &[u8]) {
+    fn check(column: Column<u64>, rows: &[u64], type_name: &str, expected: &[u8]) {
         let snapshot = snapshot(1);
         let rows: Vec<_> = rows.iter().map(|row| (&snapshot, row)).collect();
-        let block = encode(&[Column { name: "c", value }], &rows).concat();
+        let block = encode(&[column], &rows).concat();
         let mut head = vec![1, u8::try_from(rows.len()).unwrap(), 1, b'c'];
         put_bytes(&mut head, type_name.as_bytes());
         assert_eq!(block[..head.len()], head[..], "head");
@@ -327,7 +501,7 @@ mod tests {
     #[test]
     fn a_number_is_little_endian() {
         check(
-            Value::U64(|_, n| *n),
+            column_of!("c", U64, |_, n| *n),
             &[1, 0x0203],
             "UInt64",
             &[1, 0, 0, 0, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 0, 0],
@@ -337,7 +511,7 @@ mod tests {
     #[test]
     fn an_absent_value_is_marked_and_takes_its_room() {
         check(
-            Value::MaybeU32(|_, n| (*n > 0).then_some(7)),
+            column_of!("c", MaybeU32, |_, n| (*n > 0).then_some(7)),
             &[0, 1],
             "Nullable(UInt32)",
             &[1, 0, 0, 0, 0, 0, 7, 0, 0, 0],
@@ -347,7 +521,9 @@ mod tests {
     #[test]
     fn a_uuid_is_two_little_endian_halves() {
         check(
-            Value::Uuid(|_, _| Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)),
+            column_of!("c", Uuid, |_, _| Uuid::from_u128(
+                0x0011_2233_4455_6677_8899_aabb_ccdd_eeff
+            )),
             &[0],
             "UUID",
             &[
@@ -364,7 +540,7 @@ mod tests {
         expected.extend(b"\x04even\x03odd");
         expected.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         check(
-            Value::Word(|_, n| if *n % 2 == 0 { "even" } else { "odd" }),
+            column_of!("c", Word, |_, n| if *n % 2 == 0 { "even" } else { "odd" }),
             &[2, 3, 4],
             "LowCardinality(String)",
             &expected,
@@ -374,7 +550,7 @@ mod tests {
     #[test]
     fn a_map_is_offsets_then_keys_then_values() {
         check(
-            Value::Counts(|snapshot, _| &snapshot.losses),
+            column_of!("c", Counts, |snapshot, _| &snapshot.losses),
             &[0],
             "Map(String, UInt64)",
             b"\x01\0\0\0\0\0\0\0\x09ring_full\x05\0\0\0\0\0\0\0",
@@ -384,7 +560,10 @@ mod tests {
     #[test]
     fn an_array_is_offsets_then_elements() {
         check(
-            Value::Numbers(|_, n| Cow::Owned(vec![7; usize::try_from(*n).unwrap()])),
+            column_of!("c", Numbers, |_, n| Cow::Owned(vec![
+                7;
+                usize::try_from(*n).unwrap()
+            ])),
             &[0, 1],
             "Array(UInt64)",
             &[
@@ -392,7 +571,7 @@ mod tests {
             ],
         );
         check(
-            Value::Texts(|_, n| vec!["ab"; usize::try_from(*n).unwrap()]),
+            column_of!("c", Texts, |_, n| vec!["ab"; usize::try_from(*n).unwrap()]),
             &[2, 0],
             "Array(String)",
             b"\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x02ab\x02ab",

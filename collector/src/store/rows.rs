@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     model::{AgentCost, HostAudit, HostInfo, ProcessExit, ProcessInfo, ProcessSample, ProgramCost, Snapshot},
-    store::native::{Column, Value},
+    store::native::{Column, column_of},
 };
 
 /// A table that snapshots are written to, in the order of writing: a snapshot with a row in the last is complete.
@@ -59,10 +59,7 @@ macro_rules! column {
         column!($name, $kind, |_, row| row.$name)
     };
     ($name:ident, $kind:ident, $get:expr) => {
-        Column {
-            name: stringify!($name),
-            value: Value::$kind($get),
-        }
+        column_of!(stringify!($name), $kind, $get)
     };
 }
 
