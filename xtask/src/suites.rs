@@ -54,14 +54,16 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// Minutes that it may take on two cores, with everything compiled.
+    /// Minutes that it may take on two cores, with everything compiled: twice what it takes on a good day, for virtual
+    /// machines of one kind differ by nearly as much, and a suite that is stopped tells nothing.
     fn budget(self) -> u64 {
         match self {
-            Self::Guests => 3,
             Self::Unit | Self::Deploy | Self::Fuzz => 4,
-            Self::Store | Self::Clients => 6,
-            Self::Lint | Self::Kernel | Self::Faults => 8,
-            Self::E2e => 10,
+            Self::Guests => 5,
+            Self::Clients => 6,
+            Self::Lint | Self::Kernel => 8,
+            Self::Store => 9,
+            Self::E2e | Self::Faults => 12,
         }
     }
 
@@ -112,8 +114,8 @@ const OWN: [&str; 8] = [
     "xtask",
 ];
 
-/// Minutes for set-up and compiling, with an empty cache.
-const BUILD_BUDGET: u64 = 20;
+/// Minutes for set-up and compiling, with an empty cache: it takes 11 on a good day, and took 21 on another.
+const BUILD_BUDGET: u64 = 30;
 
 /// Unit and integration tests that run at a time: many of them wait for a store or a peer, and use no CPU meanwhile.
 const UNIT_THREADS: &str = "4";
