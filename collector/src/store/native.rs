@@ -4,181 +4,20 @@
 //! times as much. A block is: number of columns, number of rows, then for each column its name, its type and its
 //! values. Layouts: <https://clickhouse.com/docs/interfaces/formats/Native> and `SerializationLowCardinality.cpp`.
 
-use std::{borrow::Cow, collections::HashMap};
+mod columns;
+mod words;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+pub(crate) use self::columns::{Column, Kind, column_of};
+use self::words::Words;
 use crate::model::Snapshot;
-
-/// Dictionary keys are sent with the block and belong to it alone.
-const LOW_CARDINALITY_VERSION: u64 = 1;
-
-/// Flags of a `LowCardinality` column: it has keys of its own (bit 9) and starts a new dictionary (bit 10).
-const LOW_CARDINALITY_FLAGS: u64 = 0x600;
 
 /// Rows that are read for each column in turn, before the next: so many stay in the cache of a CPU.
 const ROWS_AT_ONCE: usize = 256;
-
-/// One column of a table: what it is called, and how the values of rows are written. A row is an item of a snapshot.
-#[derive(Debug)]
-pub(crate) struct Column<T> {
-    /// Name in the table.
-    pub(crate) name: &'static str,
-    /// Type in the table.
-    pub(crate) kind: Kind,
-    /// Writes the values of some rows: a function for each column, so that a value is written where it is read.
-    pub(crate) put: for<'a> fn(&mut Parts<'a>, &[(&'a Snapshot, &'a T)]),
-}
-
-/// The type of a column; for each there is a method of `Parts` that writes its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Bool,
-    U32,
-    U64,
-    /// `DateTime64(3, 'UTC')`: milliseconds since 1970.
-    Time,
-    Uuid,
-    Text,
-    /// `LowCardinality(String)`.
-    Word,
-    MaybeBool,
-    MaybeU32,
-    MaybeU64,
-    MaybeI64,
-    /// `Map(String, UInt64)`.
-    Counts,
-    /// `Array(UInt64)`.
-    Numbers,
-    /// `Array(String)`.
-    Texts,
-}
-
-impl Kind {
-    /// The type as ClickHouse prints it.
-    pub(crate) fn type_name(self) -> &'static str {
-        match self {
-            Self::Bool => "Bool",
-            Self::U32 => "UInt32",
-            Self::U64 => "UInt64",
-            Self::Time => "DateTime64(3, 'UTC')",
-            Self::Uuid => "UUID",
-            Self::Text => "String",
-            Self::Word => "LowCardinality(String)",
-            Self::MaybeBool => "Nullable(Bool)",
-            Self::MaybeU32 => "Nullable(UInt32)",
-            Self::MaybeU64 => "Nullable(UInt64)",
-            Self::MaybeI64 => "Nullable(Int64)",
-            Self::Counts => "Map(String, UInt64)",
-            Self::Numbers => "Array(UInt64)",
-            Self::Texts => "Array(String)",
-        }
-    }
-}
-
-/// A column: its name, its kind, and how a value is read from snapshot and row.
-macro_rules! column_of {
-    ($name:expr, Bool, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Bool,
-            put: |parts, rows| parts.bool(rows, $get),
-        }
-    };
-    ($name:expr, U32, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::U32,
-            put: |parts, rows| parts.u32(rows, $get),
-        }
-    };
-    ($name:expr, U64, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::U64,
-            put: |parts, rows| parts.u64(rows, $get),
-        }
-    };
-    ($name:expr, Time, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Time,
-            put: |parts, rows| parts.time(rows, $get),
-        }
-    };
-    ($name:expr, Uuid, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Uuid,
-            put: |parts, rows| parts.uuid(rows, $get),
-        }
-    };
-    ($name:expr, Text, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Text,
-            put: |parts, rows| parts.text(rows, $get),
-        }
-    };
-    ($name:expr, Word, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Word,
-            put: |parts, rows| parts.word(rows, $get),
-        }
-    };
-    ($name:expr, MaybeBool, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::MaybeBool,
-            put: |parts, rows| parts.maybe_bool(rows, $get),
-        }
-    };
-    ($name:expr, MaybeU32, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::MaybeU32,
-            put: |parts, rows| parts.maybe_u32(rows, $get),
-        }
-    };
-    ($name:expr, MaybeU64, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::MaybeU64,
-            put: |parts, rows| parts.maybe_u64(rows, $get),
-        }
-    };
-    ($name:expr, MaybeI64, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::MaybeI64,
-            put: |parts, rows| parts.maybe_i64(rows, $get),
-        }
-    };
-    ($name:expr, Counts, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Counts,
-            put: |parts, rows| parts.counts(rows, $get),
-        }
-    };
-    ($name:expr, Numbers, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Numbers,
-            put: |parts, rows| parts.numbers(rows, $get),
-        }
-    };
-    ($name:expr, Texts, $get:expr) => {
-        $crate::store::native::Column {
-            name: $name,
-            kind: $crate::store::native::Kind::Texts,
-            put: |parts, rows| parts.texts(rows, $get),
-        }
-    };
-}
-pub(crate) use column_of;
 
 /// Encodes rows, in their order, as one block, in pieces that follow one another.
 pub(crate) fn encode<T>(columns: &[Column<T>], rows: &[(&Snapshot, &T)]) -> Vec<Bytes> {
@@ -396,61 +235,6 @@ fn more<const N: usize>(out: &mut Vec<u8>, values: usize) -> &mut [[u8; N]] {
     values
 }
 
-/// The distinct words once, then the number of its word for each row, in the narrowest integer that holds them.
-#[derive(Debug, Default)]
-struct Words<'a> {
-    numbers: HashMap<&'a str, usize>,
-    dictionary: Vec<&'a str>,
-    rows: Vec<usize>,
-    /// The newest row's: rows are sorted, so that most have the word of the row before.
-    last: Option<(&'a str, usize)>,
-}
-
-impl<'a> Words<'a> {
-    fn with_capacity(rows: usize) -> Self {
-        Self {
-            rows: Vec::with_capacity(rows),
-            ..Self::default()
-        }
-    }
-
-    fn put(&mut self, words: impl Iterator<Item = &'a str>) {
-        for word in words {
-            let number = match self.last {
-                // Often the very same, which needs no reading.
-                Some((last, number)) if std::ptr::eq(last, word) || last == word => number,
-                _ => *self.numbers.entry(word).or_insert_with(|| {
-                    self.dictionary.push(word);
-                    self.dictionary.len() - 1
-                }),
-            };
-            self.last = Some((word, number));
-            self.rows.push(number);
-        }
-    }
-
-    fn into_bytes(self) -> Vec<u8> {
-        let width = match self.dictionary.len() {
-            0..=0x100 => 0_u8,
-            0x101..=0x1_0000 => 1,
-            0x1_0001..=0x1_0000_0000 => 2,
-            _ => 3,
-        };
-        let mut out = Vec::with_capacity(64 + self.dictionary.len() * 24 + (self.rows.len() << width));
-        out.extend(LOW_CARDINALITY_VERSION.to_le_bytes());
-        out.extend((LOW_CARDINALITY_FLAGS | u64::from(width)).to_le_bytes());
-        out.extend(wide(self.dictionary.len()).to_le_bytes());
-        for word in self.dictionary {
-            put_bytes(&mut out, word.as_bytes());
-        }
-        out.extend(wide(self.rows.len()).to_le_bytes());
-        for row in self.rows {
-            out.extend_from_slice(&wide(row).to_le_bytes()[..1 << width]);
-        }
-        out
-    }
-}
-
 /// Two little-endian halves, the high one first.
 fn uuid_bytes(uuid: Uuid) -> [u8; 16] {
     let (high, low) = uuid.as_u64_pair();
@@ -587,40 +371,5 @@ mod tests {
             prop_assert_eq!(read, wide(number));
             prop_assert_eq!(bytes.iter().filter(|byte| **byte < 0x80).count(), 1);
         }
-
-        #[test]
-        fn every_row_finds_its_word_again(rows in prop::collection::vec(0_u64..700, 1..900)) {
-            let words: Vec<String> = rows.iter().map(u64::to_string).collect();
-            let mut column = Words::with_capacity(words.len());
-            for part in words.chunks(ROWS_AT_ONCE) {
-                column.put(part.iter().map(String::as_str));
-            }
-            prop_assert_eq!(read_low_cardinality(&column.into_bytes()), words);
-        }
-    }
-
-    /// Reads a column back the way ClickHouse does.
-    fn read_low_cardinality(bytes: &[u8]) -> Vec<String> {
-        fn number(bytes: &mut &[u8], width: usize) -> usize {
-            let (head, tail) = bytes.split_at(width);
-            *bytes = tail;
-            head.iter().rev().fold(0, |n, byte| n << 8 | usize::from(*byte))
-        }
-        let mut rest = bytes;
-        assert_eq!(number(&mut rest, 8), 1);
-        let width = 1 << (number(&mut rest, 8) & 0xff);
-        let keys: Vec<String> = (0..number(&mut rest, 8))
-            .map(|_| {
-                let len = number(&mut rest, 1);
-                let (head, tail) = rest.split_at(len);
-                rest = tail;
-                String::from_utf8(head.to_vec()).unwrap()
-            })
-            .collect();
-        let words = (0..number(&mut rest, 8))
-            .map(|_| keys[number(&mut rest, width)].clone())
-            .collect();
-        assert!(rest.is_empty());
-        words
     }
 }
