@@ -22,7 +22,7 @@ use procscope_tests_guests::{
 const KERNELS: &[&str] = &["6.1", "6.12"];
 
 /// A guest that says no more by then is ended. The suite has three minutes.
-const TIME: Duration = Duration::from_secs(170);
+const TIME: Duration = Duration::from_secs(280);
 
 /// Times that a guest is started whose kernel dies before it has started anything: emulation on several threads can break
 /// a kernel that rewrites its own code, which it does as it starts.
