@@ -21,7 +21,7 @@ use procscope_tests_guests::{
 /// The kernels, by the names that set-up gives them: the oldest that is supported, and the one after.
 const KERNELS: &[&str] = &["6.1", "6.12"];
 
-/// A guest that says no more by then is ended. The suite has three minutes.
+/// A guest that says no more by then is ended. The suite has five minutes.
 const TIME: Duration = Duration::from_secs(280);
 
 /// Times that a guest is started whose kernel dies before it has started anything: emulation on several threads can break
