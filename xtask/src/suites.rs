@@ -54,7 +54,7 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// Minutes that it may take on two cores, with everything compiled: twice what it takes on a good day, for virtual
+    /// Minutes that it may take on two cores, with everything compiled: twice what it takes on a good day or more, for virtual
     /// machines of one kind differ by nearly as much, and a suite that is stopped tells nothing.
     fn budget(self) -> u64 {
         match self {
