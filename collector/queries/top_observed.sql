@@ -1,9 +1,6 @@
 -- What the hosts observed of it.
-),
 observed AS
 (
     SELECT host, sum(o.observed_ns) AS observed_ns, max(o.time) AS newest
     FROM
     (
-        SELECT host, time, interval_ns AS observed_ns
-        FROM snapshots

@@ -1,7 +1,6 @@
--- The end of `observed`, and `pieces`: the rows that count, samples first.
+-- The end of `observed`, and `pieces`: the rows that count.
     ) AS o
     GROUP BY host
 ),
 pieces AS
 (
-    SELECT

@@ -1,3 +1,2 @@
 -- The next table.
     UNION ALL
-    SELECT

@@ -1,4 +1,4 @@
--- The end of top_groups.sql and top_processes.sql: the most first.
+-- The end of top_groups.sql: the most first.
 ORDER BY
     multiIf(
         {metric:String} = 'memory', ifNull(avg_memory_mb, -1),

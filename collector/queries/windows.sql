@@ -1,5 +1,5 @@
 -- What the minutes and hours of a range are worth: which of them were computed of fewer snapshots than there are now, as
--- one number for host and window, and a digest of all that were computed. When it is the same after a question as before,
+-- one number for host and window, and digests of all that were computed. When they are the same after a question as before,
 -- nothing was computed while that was answered: the rows of processes come a moment before the row of their host.
 -- A window whose newest row does not say that its groups were summed up has no sums, whatever there is of an older one.
 -- The counts come from projections of host_samples (0016), which are as much as a row for each minute or hour; they know
@@ -9,7 +9,8 @@ SELECT
     groupArrayIf(w.number, w.stale AND w.is_hour) AS stale_hours,
     minIf(toInt64(w.window), w.stale) * 1000 AS stale_from_ms,
     maxIf(toInt64(w.window) + if(w.is_hour, 3600, 60), w.stale) * 1000 AS stale_to_ms,
-    groupBitXor(cityHash64(w.number, w.is_hour, w.version)) AS digest,
+    groupBitXorIf(cityHash64(w.number, w.version), NOT w.is_hour) AS minutes_digest,
+    groupBitXorIf(cityHash64(w.number, w.version), w.is_hour) AS hours_digest,
     countIf(NOT w.is_hour) AS minutes,
     sumIf(w.snapshots, NOT w.is_hour) AS minute_snapshots,
     countIf(NOT w.stale AND w.summed < w.version) AS without_sums

@@ -6,6 +6,7 @@ mod history;
 mod hosts;
 pub(crate) mod limits;
 mod memory;
+mod processes;
 mod range;
 mod top;
 mod turns;

@@ -7,6 +7,8 @@ use std::{
 
 use super::{
     AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text,
+    coverage::coverage,
+    processes::Learned,
     windows::{Attempt, answerable, floors},
 };
 use crate::{
@@ -14,6 +16,7 @@ use crate::{
     store::{
         answers::{InfoRow, TopRow},
         parts::Parts,
+        rollups::Step,
         tops::{Peaks, TopFilter},
     },
 };
@@ -233,19 +236,24 @@ impl Queries {
                 name_prefix: String::new(),
                 name_regex: String::new(),
             };
-            let rows = match key {
-                None => self.store.top_processes(&filter).await?,
-                Some(key) => self.store.top_groups(&filter, key, peaks).await?,
+            let observed = self.coverage_rows(range, &query.hosts, Some(&filter.cut), now_ms);
+            let (rows, observed, learned) = match key {
+                None => self.processes(&filter, query.metric, observed).await?,
+                Some(key) => {
+                    let groups = async { Ok(self.store.top_groups(&filter, key, peaks).await?) };
+                    let (rows, observed) = tokio::try_join!(groups, observed)?;
+                    (rows, observed, Learned::default())
+                }
             };
-            let (holds, coverage, rows) = tokio::try_join!(
+            let (holds, rows) = tokio::try_join!(
                 self.holds(&filter.cut, &query.hosts, &attempt),
-                self.coverage_of(range, &query.hosts, Some(&filter.cut), now_ms),
-                self.with_names(rows),
+                self.with_names(rows, now_ms),
             )?;
             if holds {
+                learned.keep(&self.memory);
                 return Ok(Top {
                     range,
-                    coverage,
+                    coverage: coverage(&observed, range, &query.hosts),
                     rows,
                 });
             }
@@ -253,39 +261,62 @@ impl Queries {
         Err(QueryError::Busy)
     }
 
-    /// Adds in which boot of their hosts processes ran, and what they were started as, for these few only.
-    async fn with_names(&self, mut rows: Vec<TopRow>) -> Result<Vec<(TopRow, Option<InfoRow>)>, QueryError> {
-        let mut hosts = BTreeSet::new();
-        let mut times_ms = BTreeSet::new();
-        for row in rows.iter().filter(|row| row.process_id.is_some()) {
-            hosts.extend(row.member_hosts.iter().cloned());
-            times_ms.insert(row.last_time_ms);
-        }
-        let ids: Vec<_> = rows.iter().filter_map(|row| row.process_id.clone()).collect();
-        if ids.is_empty() {
-            return Ok(rows.into_iter().map(|row| (row, None)).collect());
+    /// Adds in which boot of their hosts processes ran, and what they were started as, for these few only. Neither changes
+    /// while a process lives, but for what it says of itself: that may be told a minute late.
+    async fn with_names(
+        &self,
+        mut rows: Vec<TopRow>,
+        now_ms: i64,
+    ) -> Result<Vec<(TopRow, Option<InfoRow>)>, QueryError> {
+        let minute = u64::try_from(now_ms.div_euclid(Step::Minute.ms())).unwrap_or_default();
+        let boot = |id: &str| format!("boot {id}");
+        let started = |id: &str, row: &TopRow| format!("started {id} {:?}", row.exec_generation);
+        let (mut hosts, mut times_ms) = (BTreeSet::new(), BTreeSet::new());
+        let mut unknown = Vec::new();
+        let mut infos = HashMap::<String, InfoRow>::new();
+        for row in &mut rows {
+            let Some(id) = &row.process_id else { continue };
+            row.boot_id = self.memory.get(&boot(id), 0);
+            if row.boot_id.is_none() {
+                hosts.extend(row.member_hosts.iter().cloned());
+                times_ms.insert(row.last_time_ms);
+            }
+            match self.memory.get(&started(id, row), minute) {
+                Some(info) => drop(infos.insert(id.clone(), info)),
+                None => unknown.push(id.clone()),
+            }
         }
         let (hosts, times_ms) = (Vec::from_iter(hosts), Vec::from_iter(times_ms));
-        let (boots, infos) = tokio::try_join!(
+        let (boots, new) = tokio::try_join!(
             self.store.boot_ids(&hosts, &times_ms),
-            self.store.process_infos(&ids),
+            self.store.process_infos(&unknown),
         )?;
         let boots: HashMap<_, _> = boots
             .into_iter()
             .map(|boot| ((boot.host, boot.time_ms), boot.boot_id))
             .collect();
-        for row in rows.iter_mut().filter(|row| row.process_id.is_some()) {
-            let host = row.member_hosts.first().cloned().unwrap_or_default();
-            row.boot_id = boots.get(&(host, row.last_time_ms)).cloned();
-        }
-        let mut infos: HashMap<_, _> = infos.into_iter().map(|info| (info.id.clone(), info)).collect();
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                let info = row.process_id.as_ref().and_then(|id| infos.remove(id));
-                (row, info)
-            })
-            .collect())
+        let mut new: HashMap<_, _> = new.into_iter().map(|info| (info.id.clone(), info)).collect();
+        let named = rows.into_iter().map(|mut row| {
+            let Some(id) = row.process_id.clone() else {
+                return (row, None);
+            };
+            if row.boot_id.is_none() {
+                let host = row.member_hosts.first().cloned().unwrap_or_default();
+                row.boot_id = boots.get(&(host, row.last_time_ms)).cloned();
+                if let Some(boot_id) = row.boot_id.clone() {
+                    let bytes = boot_id.len();
+                    self.memory.put(boot(&id), 0, boot_id, bytes);
+                }
+            }
+            let info = infos.remove(&id).or_else(|| {
+                let info = new.remove(&id)?;
+                let bytes = info.exe.len() + info.cmdline.len() + id.len();
+                self.memory.put(started(&id, &row), minute, info.clone(), bytes);
+                Some(info)
+            });
+            (row, info)
+        });
+        Ok(named.collect())
     }
 
     /// A group of processes by their names: the total and the members.

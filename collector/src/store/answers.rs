@@ -38,7 +38,7 @@ pub struct CoverageRow {
 #[derive(Debug, Clone, PartialEq, Row, Deserialize)]
 #[expect(
     missing_docs,
-    reason = "columns of queries/top_processes.sql and queries/top_groups.sql"
+    reason = "columns of queries/top_groups.sql, and what ProcessFigures makes of queries/top_process_figures.sql"
 )]
 pub struct TopRow {
     pub name: String,
@@ -114,6 +114,25 @@ impl TopRow {
 pub struct WinnerRow {
     pub id: String,
     pub member_hosts: Vec<String>,
+}
+
+/// What a process used of the figure that ranks.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_ranked_processes.sql")]
+pub struct RankRow {
+    pub id: String,
+    pub ran_on: String,
+    pub score: f64,
+    pub cpu_ns: f64,
+    pub observed_ns: f64,
+}
+
+impl RankRow {
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.id.len() + self.ran_on.len()
+    }
 }
 
 /// The boot of a host at an instant.

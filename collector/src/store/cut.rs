@@ -12,6 +12,17 @@ pub const STALE_MAX: usize = 10_000;
 /// have been replaced costs three to four times as much.
 const MINUTE_SNAPSHOTS_MIN: u64 = 6;
 
+/// What a piece of a range is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Single intervals.
+    Samples,
+    /// Minutes of processes and hosts.
+    Minutes,
+    /// Hours of them.
+    Hours,
+}
+
 /// A range and where it is cut: samples up to `head_ms`, minutes up to `hours_from_ms`, hours up to `hours_to_ms`,
 /// minutes up to `tail_ms`, samples up to the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +34,8 @@ pub struct Cut {
     hours_to_ms: i64,
     tail_ms: i64,
     windows: Windows,
+    /// Of all this what is read from one of them; `None`: all.
+    only: Option<Level>,
 }
 
 /// What the windows of a range are worth.
@@ -32,7 +45,8 @@ struct Windows {
     stale_hours: Vec<u64>,
     stale_from_ms: i64,
     stale_to_ms: i64,
-    digest: u64,
+    minutes_digest: u64,
+    hours_digest: u64,
     minutes: u64,
     minute_snapshots: u64,
     without_sums: u64,
@@ -49,6 +63,7 @@ impl Cut {
             hours_to_ms: range.end_ms,
             tail_ms: range.end_ms,
             windows: Windows::default(),
+            only: None,
         }
     }
 
@@ -75,6 +90,7 @@ impl Cut {
             hours_to_ms,
             tail_ms,
             windows: Windows::default(),
+            only: None,
         }
     }
 
@@ -137,16 +153,73 @@ impl Cut {
         }
     }
 
+    /// Of it what is read from one of the three.
+    #[must_use]
+    pub fn only(&self, level: Level) -> Self {
+        Self {
+            only: Some(level),
+            ..self.clone()
+        }
+    }
+
+    /// All that something is read from.
+    pub fn levels(&self) -> impl Iterator<Item = Level> {
+        let samples =
+            self.range.start_ms < self.head_ms || self.tail_ms < self.range.end_ms || self.has_stale();
+        [
+            (Level::Samples, samples),
+            (Level::Minutes, self.has_minutes()),
+            (Level::Hours, self.has_hours()),
+        ]
+        .into_iter()
+        .filter_map(|(level, is_read)| is_read.then_some(level))
+    }
+
+    /// Which minutes or hours are read, and a digest that is another once one of them is computed again; `None`: samples
+    /// can come at any time.
+    #[must_use]
+    pub fn lasting(&self, level: Level) -> Option<(String, u64)> {
+        let windows = &self.windows;
+        let (bounds, digest, stale) = match level {
+            Level::Samples => return None,
+            Level::Minutes => (
+                [self.head_ms, self.hours_from_ms, self.hours_to_ms, self.tail_ms],
+                windows.minutes_digest,
+                &windows.stale_minutes,
+            ),
+            Level::Hours => (
+                [
+                    self.hours_from_ms,
+                    self.hours_from_ms,
+                    self.hours_to_ms,
+                    self.hours_to_ms,
+                ],
+                windows.hours_digest,
+                &windows.stale_hours,
+            ),
+        };
+        Some((format!("{level:?} {bounds:?} without {stale:?}"), digest))
+    }
+
+    fn reads(&self, level: Level) -> bool {
+        self.only.is_none_or(|only| only == level)
+    }
+
+    /// Whether samples may be read.
+    pub(super) fn has_samples(&self) -> bool {
+        self.reads(Level::Samples)
+    }
+
     /// Whether minutes are read.
     #[must_use]
     pub fn has_minutes(&self) -> bool {
-        self.head_ms < self.hours_from_ms || self.hours_to_ms < self.tail_ms
+        self.reads(Level::Minutes) && (self.head_ms < self.hours_from_ms || self.hours_to_ms < self.tail_ms)
     }
 
     /// Whether hours are read.
     #[must_use]
     pub fn has_hours(&self) -> bool {
-        self.hours_from_ms < self.hours_to_ms
+        self.reads(Level::Hours) && self.hours_from_ms < self.hours_to_ms
     }
 
     /// Whether anything but samples is read.
@@ -160,11 +233,19 @@ impl Cut {
         self.has_windows() && self.windows.without_sums == 0
     }
 
-    /// A statement without what it asks of stale windows, where there are none: a number for each row is what costs most.
+    /// A statement without its comments, and without what it asks of stale windows, where there are none: a number for
+    /// each row is what costs most.
     pub(super) fn text(&self, sql: &str) -> String {
-        let stale = !(self.windows.stale_minutes.is_empty() && self.windows.stale_hours.is_empty());
-        let lines = sql.split_inclusive('\n');
-        lines.filter(|line| stale || !line.contains("{stale_")).collect()
+        let lines = sql
+            .split_inclusive('\n')
+            .filter(|line| !line.trim_start().starts_with("--"));
+        lines
+            .filter(|line| self.has_stale() || !line.contains("{stale_"))
+            .collect()
+    }
+
+    fn has_stale(&self) -> bool {
+        !(self.windows.stale_minutes.is_empty() && self.windows.stale_hours.is_empty())
     }
 
     pub(super) fn bind(&self, query: Query) -> Query {

@@ -72,31 +72,36 @@ impl Pieces {
     /// `observed` and `pieces`.
     pub(super) fn text(&self, cut: &Cut, whose: &Whose) -> String {
         let ([sampled, columns], [minutes, hours]) = (&self.columns, self.tables);
-        let mut sql = parts!("top_snapshots.sql", "cut_host_samples.sql", "top_observed.sql").to_owned();
+        let (mut observed, mut pieces) = (Vec::new(), Vec::new());
+        let mut sql = parts!("top_cut.sql").to_owned();
+        let piece =
+            |columns: &str| parts!("top_pieces_select.sql", "top_pieces_figures.sql").to_owned() + columns;
+        let of_windows = self.of_windows.clone() + &whose.windows;
+        if cut.has_samples() {
+            sql += parts!(
+                "top_snapshots.sql",
+                "cut_host_samples.sql",
+                "top_snapshots_end.sql"
+            );
+            observed.push(parts!("top_observed_samples.sql"));
+            let rows = parts!("top_pieces_samples.sql", "cut_samples.sql");
+            pieces.push(piece(sampled) + rows + &named("name") + &whose.sampled);
+        }
         if cut.has_minutes() {
-            sql += parts!("top_observed_windows.sql", "cut_host_minutes.sql");
+            observed.push(parts!("top_observed_windows.sql", "cut_host_minutes.sql"));
+            let rows = parts!("top_pieces_minutes.sql").replace("MINUTES", minutes);
+            pieces.push(piece(columns) + &rows + &of_windows);
         }
         if cut.has_hours() {
-            sql += parts!("top_observed_windows.sql", "cut_host_hours.sql");
+            observed.push(parts!("top_observed_windows.sql", "cut_host_hours.sql"));
+            let rows = parts!("top_pieces_hours.sql").replace("HOURS", hours);
+            pieces.push(piece(columns) + &rows + &of_windows);
         }
-        sql += parts!("top_pieces.sql", "top_pieces_figures.sql");
-        sql += sampled;
-        sql += parts!("top_pieces_samples.sql", "cut_samples.sql");
-        sql += &(named("name") + &whose.sampled);
-        if cut.has_minutes() {
-            sql += parts!("top_pieces_union.sql", "top_pieces_figures.sql");
-            sql += columns;
-            sql += &parts!("top_pieces_minutes.sql").replace("MINUTES", minutes);
-            sql += &self.of_windows;
-            sql += &whose.windows;
-        }
-        if cut.has_hours() {
-            sql += parts!("top_pieces_union.sql", "top_pieces_figures.sql");
-            sql += columns;
-            sql += &parts!("top_pieces_hours.sql").replace("HOURS", hours);
-            sql += &self.of_windows;
-            sql += &whose.windows;
-        }
+        let union = parts!("top_pieces_union.sql");
+        sql += parts!("top_observed.sql");
+        sql += &observed.join(union);
+        sql += parts!("top_pieces.sql");
+        sql += &pieces.join(union);
         sql + parts!("top_pieces_end.sql")
     }
 }

@@ -159,6 +159,9 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn boot_ids(&self, hosts: &[String], times_ms: &[i64]) -> Answer<BootRow> {
+        if hosts.is_empty() {
+            return Ok(Vec::new());
+        }
         let query = self
             .question(include_str!("../../queries/boot_ids.sql"))
             .param("hosts", hosts)
@@ -171,6 +174,9 @@ impl Store {
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn process_infos(&self, process_ids: &[String]) -> Answer<InfoRow> {
+        if process_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let query = self
             .question(include_str!("../../queries/process_infos.sql"))
             .param("process_ids", process_ids);

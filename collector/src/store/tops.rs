@@ -6,8 +6,9 @@ use clickhouse::query::Query;
 
 use super::{
     Store, StoreError,
-    answers::{TopRow, WinnerRow},
+    answers::{RankRow, TopRow, WinnerRow},
     cut::Cut,
+    figures::ProcessFigures,
     pieces::{Pieces, Whose, named},
     queries::{Answer, all},
 };
@@ -54,20 +55,34 @@ pub enum Peaks {
 }
 
 impl Store {
-    /// The processes that used most: first who they are, then everything of these few.
+    /// The processes that used most of what the filter ranks by, as many as it lets through, the most first.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_processes(&self, filter: &TopFilter) -> Answer<TopRow> {
+    pub async fn ranked_processes(&self, filter: &TopFilter) -> Answer<RankRow> {
+        let sql = Pieces::processes().text(&filter.cut, &Whose::default())
+            + &parts!("top_ranked_processes.sql").replace("SCORE", score(filter.metric));
+        all("top_ranked_processes", self.top_of(&sql, filter)).await
+    }
+
+    /// Everything of these few, each with the host where it ran. Those of whom there is nothing are not in the answer.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn process_figures(
+        &self,
+        filter: &TopFilter,
+        these: impl IntoIterator<Item = (&str, &str)>,
+    ) -> Answer<ProcessFigures> {
         let pieces = Pieces::processes();
-        let sql = pieces.text(&filter.cut, &Whose::default())
-            + &parts!("top_winning_processes.sql").replace("SCORE", score(filter.metric));
-        let Some(these) = self.winners("top_winning_processes", &sql, filter).await? else {
-            return Ok(Vec::new());
-        };
-        let whose = these.whose(&pieces, "UUID");
-        let sql = pieces.text(&filter.cut, &whose) + parts!("top_processes.sql", "top_ranked.sql");
-        all("top_processes", these.bind(self.top_of(&sql, filter))).await
+        let mut winners = Winners::default();
+        for (id, host) in these {
+            winners.ids.push(id.to_owned());
+            winners.hosts.insert(host.to_owned());
+        }
+        let whose = winners.whose(&pieces, "UUID");
+        let sql = pieces.text(&filter.cut, &whose) + parts!("top_process_figures.sql");
+        all("top_process_figures", winners.bind(self.top_of(&sql, filter))).await
     }
 
     /// Who stands in a top; `None`: nobody.

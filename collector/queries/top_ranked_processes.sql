@@ -2,7 +2,12 @@
 -- found by their index. On 14 M rows that is ten times faster than all figures for all processes.
 -- A host is a number here: a week of 100 hosts has millions of processes, and a name for each takes twice the memory.
 -- SCORE is the one that ranks, and all that is read. Comes after top_pieces_end.sql.
-SELECT toString(r.process_id) AS id, [toString(o.host)] AS member_hosts
+SELECT
+    toString(r.process_id) AS id,
+    toString(o.host) AS ran_on,
+    toFloat64(r.score) AS score,
+    toFloat64(r.cpu_ns) AS cpu_ns,
+    toFloat64(o.observed_ns) AS observed_ns
 FROM
 (
     SELECT

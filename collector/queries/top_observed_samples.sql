@@ -1,0 +1,3 @@
+-- Whole snapshots.
+        SELECT host, time, interval_ns AS observed_ns
+        FROM snapshots

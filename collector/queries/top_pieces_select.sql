@@ -1,0 +1,2 @@
+-- One table.
+    SELECT
