@@ -3,6 +3,7 @@
 SELECT
     host,
     min(p.begin_ms) AS first_ms,
+    max(p.inside_ms) AS newest_ms,
     sum(p.inside_ns) AS observed_ns,
     toUInt64(median(p.usual_ns)) AS usual_interval_ns,
     mapKeys(sumMap(p.losses)) AS loss_reasons,
@@ -14,6 +15,7 @@ FROM
         host,
         toUnixTimestamp64Milli(r.time) - intDiv(toInt64(interval_ns), 1000000) AS begin_ms,
         if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), interval_ns, 0) AS inside_ns,
+        if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), toUnixTimestamp64Milli(r.time), 0) AS inside_ms,
         interval_ns AS usual_ns,
         if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), losses, map()::Map(String, UInt64)) AS losses,
         if(r.time > fromUnixTimestamp64Milli({start_ms:Int64}, 'UTC'), arrayConcat([toString(r.source)], r.sources), []) AS ways

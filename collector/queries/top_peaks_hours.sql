@@ -1,5 +1,4 @@
 -- Hours of groups, where the range has whole ones.
-        UNION ALL
         SELECT toString(host) AS host, toString(key) AS key, peak_rss_bytes AS peak_bytes, open_file_descriptors AS descriptors
         FROM group_peaks_1h AS r FINAL
         WHERE r.window >= toDateTime(intDiv({hours_from_ms:Int64}, 1000), 'UTC') AND r.window < toDateTime(intDiv({hours_to_ms:Int64}, 1000), 'UTC')

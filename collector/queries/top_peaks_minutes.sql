@@ -1,5 +1,4 @@
 -- Minutes of groups, where the range has whole ones.
-        UNION ALL
         SELECT toString(host) AS host, toString(key) AS key, peak_rss_bytes AS peak_bytes, open_file_descriptors AS descriptors
         FROM group_peaks_1m AS r FINAL
         WHERE (

@@ -149,6 +149,7 @@ mod tests {
         CoverageRow {
             host: host.to_owned(),
             first_ms: -60_000,
+            newest_ms: 10_000,
             observed_ns: seconds * 1_000_000_000,
             usual_interval_ns: 1,
             loss_reasons: vec!["ring_full".to_owned()],

@@ -123,6 +123,27 @@ impl Memory {
     }
 }
 
+/// What was learned while a question was answered: worth to be remembered once it is known that the store did not change
+/// meanwhile.
+#[derive(Default)]
+pub(super) struct Learned(Mutex<Vec<Lesson>>);
+
+type Lesson = Box<dyn FnOnce(&Memory) + Send>;
+
+impl Learned {
+    /// As `put` of the memory.
+    pub(super) fn add<A: Send + 'static>(&self, question: String, digest: u64, answer: A, bytes: usize) {
+        let lesson: Lesson = Box::new(move |memory| memory.put(question, digest, answer, bytes));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(lesson);
+    }
+
+    pub(super) fn keep(self, memory: &Memory) {
+        for lesson in self.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            lesson(memory);
+        }
+    }
+}
+
 impl Known {
     fn put(&mut self, question: String, kept: Option<Kept>, forgotten: &Counter) {
         self.bytes += weight(&question, kept.as_ref());

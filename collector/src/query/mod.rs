@@ -2,6 +2,7 @@
 
 mod coverage;
 mod exits;
+mod grouped;
 mod history;
 mod hosts;
 pub(crate) mod limits;

@@ -9,14 +9,14 @@ use std::{
 
 use futures_util::future::try_join_all;
 
-use super::{Metric, Queries, QueryError, memory::Memory};
+use super::{Metric, Queries, QueryError, memory::Learned};
 use crate::{
     model::to_f64,
     store::{
         answers::{CoverageRow, RankRow, TopRow},
         cut::Level,
         figures::ProcessFigures,
-        tops::TopFilter,
+        tops::{TopFilter, Winners},
     },
 };
 
@@ -41,59 +41,37 @@ struct List {
 
 /// How parts of a range make one figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Adds {
+pub(super) enum Adds {
     /// Of what the host observed.
     Share,
     Sum,
     Greatest,
 }
 
-/// What was learned of minutes and hours: worth to be remembered once it is known that they were not computed meanwhile.
-#[derive(Debug, Default)]
-pub(super) struct Learned {
-    lists: Vec<(String, u64, Arc<List>)>,
-    figures: Vec<(String, u64, Option<Arc<ProcessFigures>>)>,
-}
-
 /// Somebody and where.
 type Who = (String, String);
 
 /// The figure that ranks, and the share of CPU that decides between equals.
-type Rank = (f64, f64);
-
-impl Learned {
-    pub(super) fn keep(self, memory: &Memory) {
-        for (question, digest, list) in self.lists {
-            let bytes = list.rows.iter().map(RankRow::bytes).sum();
-            memory.put(question, digest, list, bytes);
-        }
-        for (question, digest, figures) in self.figures {
-            let bytes = figures.as_ref().map_or(0, |figures| figures.bytes());
-            memory.put(question, digest, figures, bytes);
-        }
-    }
-}
+pub(super) type Rank = (f64, f64);
 
 impl Queries {
-    /// The rows of a top of processes, without what is looked up for the few that are shown; `observed` are the hosts.
+    /// The rows of a top of processes, without what is looked up for the few that are shown, and the hosts that `observed`
+    /// tells of.
     pub(super) async fn processes(
         &self,
         filter: &TopFilter,
         metric: Metric,
         observed: impl Future<Output = Result<Vec<CoverageRow>, QueryError>>,
-    ) -> Result<(Vec<TopRow>, Vec<CoverageRow>, Learned), QueryError> {
+        learned: &Learned,
+    ) -> Result<(Vec<TopRow>, Vec<CoverageRow>), QueryError> {
         let levels: Vec<_> = filter.cut.levels().collect();
-        let mut learned = Learned::default();
         let (who, coverage, absent) = if levels.len() == 1 {
             let (ranked, coverage) = tokio::try_join!(self.ranked(filter), observed)?;
             (ranked, coverage, HashSet::new())
         } else {
-            let lists = levels.iter().map(|level| self.list(filter, *level));
+            let lists = levels.iter().map(|level| self.list(filter, *level, learned));
             let (lists, coverage) = tokio::try_join!(try_join_all(lists), observed)?;
-            let (lists, new): (Vec<_>, Vec<_>) = lists.into_iter().unzip();
-            learned.lists.extend(new.into_iter().flatten());
-            let adds = Adds::of(metric);
-            let who = match chosen(&lists, adds, &observed_ns(&coverage), filter.limit) {
+            let who = match chosen(&lists, Adds::of(metric), &observed_ns(&coverage), filter.limit) {
                 Some(who) => who,
                 None => self.ranked(filter).await?,
             };
@@ -104,31 +82,23 @@ impl Queries {
             let asked = who
                 .iter()
                 .filter(|(id, _host)| !absent.contains(&(*level, id.clone())));
-            self.figures(filter, *level, asked.cloned().collect())
+            self.figures(filter, *level, asked.cloned().collect(), learned)
         });
         let mut sums = HashMap::<String, ProcessFigures>::new();
-        for (figures, new) in try_join_all(of_levels).await? {
-            learned.figures.extend(new);
-            for part in figures {
-                let part = Arc::unwrap_or_clone(part);
-                let sum = match sums.remove(&part.id) {
-                    Some(sum) => sum.and(part),
-                    None => part,
-                };
-                sums.insert(sum.id.clone(), sum);
-            }
+        for part in try_join_all(of_levels).await?.into_iter().flatten() {
+            let part = Arc::unwrap_or_clone(part);
+            let sum = match sums.remove(&part.id) {
+                Some(sum) => sum.and(part),
+                None => part,
+            };
+            sums.insert(sum.id.clone(), sum);
         }
         let observed = observed_ns(&coverage);
         let rows = sums.into_values().filter_map(|sum| {
             let observed_ns = *observed.get(sum.ran_on.as_str())?;
             Some(sum.row(observed_ns))
         });
-        let mut rows: Vec<_> = rows.collect();
-        rows.sort_by(|a, b| {
-            most_first(rank(a, metric), rank(b, metric)).then(a.process_id.cmp(&b.process_id))
-        });
-        rows.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
-        Ok((rows, coverage, learned))
+        Ok((top(rows, metric, filter.limit), coverage))
     }
 
     /// Who used most in all of a cut.
@@ -137,26 +107,25 @@ impl Queries {
         Ok(rows.into_iter().map(|row| (row.id, row.ran_on)).collect())
     }
 
-    /// Who used most in a level of a cut, and what of it is worth to be remembered.
+    /// Who used most in a level of a cut.
     async fn list(
         &self,
         filter: &TopFilter,
         level: Level,
-    ) -> Result<(Arc<List>, Option<(String, u64, Arc<List>)>), QueryError> {
+        learned: &Learned,
+    ) -> Result<Arc<List>, QueryError> {
         let listed = LISTED.iter().find(|(rows, _)| filter.limit <= *rows);
         let limit = listed.map_or(filter.limit, |(_, listed)| *listed);
         let lasting = filter.cut.lasting(level).map(|(windows, digest)| {
             let TopFilter { hosts, metric, .. } = filter;
             let name = &filter.name_contains;
-            (
-                format!("list {windows} {hosts:?} {metric} {name:?} {limit}"),
-                digest,
-            )
+            let question = format!("list {windows} {hosts:?} {metric} {name:?} {limit}");
+            (question, digest)
         });
         if let Some((question, digest)) = &lasting
             && let Some(list) = self.memory.get::<Arc<List>>(question, *digest)
         {
-            return Ok((list, None));
+            return Ok(list);
         }
         let of_level = TopFilter {
             cut: filter.cut.only(level),
@@ -166,64 +135,62 @@ impl Queries {
         let rows = self.store.ranked_processes(&of_level).await?;
         let is_whole = rows.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         let list = Arc::new(List { rows, is_whole });
-        let new = lasting.map(|(question, digest)| (question, digest, Arc::clone(&list)));
-        Ok((list, new))
+        if let Some((question, digest)) = lasting {
+            let bytes = list.rows.iter().map(RankRow::bytes).sum();
+            learned.add(question, digest, Arc::clone(&list), bytes);
+        }
+        Ok(list)
     }
 
-    /// What these used in a level of a cut, and what of it is worth to be remembered.
+    /// What these used in a level of a cut.
     async fn figures(
         &self,
         filter: &TopFilter,
         level: Level,
         mut who: Vec<Who>,
-    ) -> Result<
-        (
-            Vec<Arc<ProcessFigures>>,
-            Vec<(String, u64, Option<Arc<ProcessFigures>>)>,
-        ),
-        QueryError,
-    > {
+        learned: &Learned,
+    ) -> Result<Vec<Arc<ProcessFigures>>, QueryError> {
+        type Known = Option<Arc<ProcessFigures>>;
         let lasting = filter.cut.lasting(level);
         let question = |windows: &str, id: &str| format!("figures {windows} {:?} {id}", filter.name_contains);
         let mut figures = Vec::new();
         if let Some((windows, digest)) = &lasting {
             who.retain(|(id, _host)| {
-                let known = self
-                    .memory
-                    .get::<Option<Arc<ProcessFigures>>>(&question(windows, id), *digest);
+                let known = self.memory.get::<Known>(&question(windows, id), *digest);
                 let is_new = known.is_none();
                 figures.extend(known.flatten());
                 is_new
             });
         }
         if who.is_empty() {
-            return Ok((figures, Vec::new()));
+            return Ok(figures);
         }
         let of_level = TopFilter {
             cut: filter.cut.only(level),
             ..filter.clone()
         };
-        let these = who.iter().map(|(id, host)| (id.as_str(), host.as_str()));
+        let these = Winners {
+            ids: who.iter().map(|(id, _host)| id.clone()).collect(),
+            hosts: who.iter().map(|(_id, host)| host.clone()).collect(),
+        };
         let answered = self.store.process_figures(&of_level, these).await?;
         let answered: Vec<_> = answered.into_iter().map(Arc::new).collect();
-        let learned = lasting.map(|(windows, digest)| {
-            let known: HashMap<_, _> = answered.iter().map(|part| (part.id.as_str(), part)).collect();
-            let each = who.iter().map(|(id, _host)| {
-                (
-                    question(&windows, id),
-                    digest,
-                    known.get(id.as_str()).map(|part| Arc::clone(part)),
-                )
-            });
-            each.collect()
-        });
+        if let Some((windows, digest)) = lasting {
+            let parts: HashMap<_, _> = answered.iter().map(|part| (part.id.as_str(), part)).collect();
+            for (id, _host) in &who {
+                // Nothing of it is worth to be known, too.
+                let known: Known = parts.get(id.as_str()).map(|part| Arc::clone(part));
+                let bytes = known.as_ref().map_or(0, |part| part.bytes());
+                learned.add(question(&windows, id), digest, known, bytes);
+            }
+        }
         figures.extend(answered);
-        Ok((figures, learned.unwrap_or_default()))
+        Ok(figures)
     }
 }
 
 impl Adds {
-    fn of(metric: Metric) -> Self {
+    pub(super) fn of(metric: Metric) -> Self {
         match metric {
             Metric::Cpu | Metric::Memory => Self::Share,
             Metric::PeakMemory => Self::Greatest,
@@ -366,12 +333,21 @@ fn absent(levels: &[Level], lists: &[Arc<List>], who: &[Who]) -> HashSet<(Level,
     absent
 }
 
-fn observed_ns(coverage: &[CoverageRow]) -> HashMap<&str, u64> {
+pub(super) fn observed_ns(coverage: &[CoverageRow]) -> HashMap<&str, u64> {
     let observed = coverage.iter().filter(|row| row.observed_ns > 0);
     observed.map(|row| (row.host.as_str(), row.observed_ns)).collect()
 }
 
-/// By what a row of a top of processes stands where it does, as `queries/top_ranked.sql` says of groups.
+/// Those of the rows that stand in a top, the most first.
+pub(super) fn top(rows: impl Iterator<Item = TopRow>, metric: Metric, limit: u32) -> Vec<TopRow> {
+    let mut rows: Vec<_> = rows.collect();
+    let id = |row: &TopRow| row.process_id.clone().unwrap_or_else(|| row.name.clone());
+    rows.sort_by(|a, b| most_first(rank(a, metric), rank(b, metric)).then_with(|| id(a).cmp(&id(b))));
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    rows
+}
+
+/// By what a row of a top stands where it does.
 fn rank(row: &TopRow, metric: Metric) -> Rank {
     let both = |a: Option<u64>, b: Option<u64>| to_f64(a.unwrap_or(0)) + to_f64(b.unwrap_or(0));
     let figure = match metric {
@@ -386,7 +362,7 @@ fn rank(row: &TopRow, metric: Metric) -> Rank {
     (figure, row.avg_cpu_percent)
 }
 
-fn most_first(a: Rank, b: Rank) -> Ordering {
+pub(super) fn most_first(a: Rank, b: Rank) -> Ordering {
     b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1))
 }
 

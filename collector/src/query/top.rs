@@ -8,7 +8,7 @@ use std::{
 use super::{
     AskedRange, Coverage, Queries, QueryError, check_hosts, check_limit, check_text,
     coverage::coverage,
-    processes::Learned,
+    memory::Learned,
     windows::{Attempt, answerable, floors},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         answers::{InfoRow, TopRow},
         parts::Parts,
         rollups::Step,
-        tops::{Peaks, TopFilter},
+        tops::{GroupsOf, Peaks, TopFilter},
     },
 };
 
@@ -237,12 +237,13 @@ impl Queries {
                 name_regex: String::new(),
             };
             let observed = self.coverage_rows(range, &query.hosts, Some(&filter.cut), now_ms);
-            let (rows, observed, learned) = match key {
-                None => self.processes(&filter, query.metric, observed).await?,
-                Some(key) => {
-                    let groups = async { Ok(self.store.top_groups(&filter, key, peaks).await?) };
-                    let (rows, observed) = tokio::try_join!(groups, observed)?;
-                    (rows, observed, Learned::default())
+            let learned = Learned::default();
+            let (rows, observed) = match key {
+                None => self.processes(&filter, query.metric, observed, &learned).await?,
+                Some(group_by) => {
+                    let groups = GroupsOf { group_by, peaks };
+                    self.grouped(&filter, query.metric, groups, observed, &learned)
+                        .await?
                 }
             };
             let (holds, rows) = tokio::try_join!(
@@ -369,10 +370,12 @@ impl Queries {
         before: Option<Arc<Parts>>,
         now_ms: i64,
     ) -> Result<Groups, QueryError> {
-        let refused = |error: crate::store::StoreError| match error.code() {
+        let refused = |error: QueryError| match error {
             // CANNOT_COMPILE_REGEXP
-            Some(427) => QueryError::invalid("regex", "is no RE2 expression"),
-            _ => QueryError::Store(error),
+            QueryError::Store(error) if error.code() == Some(427) => {
+                QueryError::invalid("regex", "is no RE2 expression")
+            }
+            error => error,
         };
         for mut attempt in Attempt::all(before) {
             let cut = self.cut(range, &query.hosts, false, &mut attempt, now_ms).await?;
@@ -391,17 +394,42 @@ impl Queries {
                 name_prefix: query.base.clone(),
                 name_regex: regex.to_owned(),
             };
-            let total = self.store.top_groups(&filter, "all", peaks).await;
-            let members = self.store.top_groups(&filter, "command", Peaks::Stored).await;
-            let (mut total, members) = (total.map_err(refused)?, members.map_err(refused)?);
+            let all = GroupsOf {
+                group_by: "all",
+                peaks,
+            };
+            let commands = GroupsOf {
+                group_by: "command",
+                peaks: Peaks::Stored,
+            };
+            let learned = Learned::default();
+            let observed = self
+                .coverage_rows(range, &query.hosts, Some(&filter.cut), now_ms)
+                .await?;
+            let (total, members) = tokio::try_join!(
+                self.grouped(
+                    &filter,
+                    Metric::Cpu,
+                    all,
+                    std::future::ready(Ok(observed.clone())),
+                    &learned
+                ),
+                self.grouped(
+                    &filter,
+                    Metric::Cpu,
+                    commands,
+                    std::future::ready(Ok(observed.clone())),
+                    &learned
+                ),
+            )
+            .map_err(refused)?;
             if self.holds(&filter.cut, &query.hosts, &attempt).await? {
+                learned.keep(&self.memory);
                 return Ok(Groups {
                     range,
-                    coverage: self
-                        .coverage_of(range, &query.hosts, Some(&filter.cut), now_ms)
-                        .await?,
-                    total: total.pop(),
-                    members,
+                    coverage: coverage(&observed, range, &query.hosts),
+                    total: total.0.into_iter().next(),
+                    members: members.0,
                 });
             }
         }

@@ -26,6 +26,7 @@ pub struct IntervalRow {
 pub struct CoverageRow {
     pub host: String,
     pub first_ms: i64,
+    pub newest_ms: i64,
     pub observed_ns: u64,
     pub usual_interval_ns: u64,
     pub loss_reasons: Vec<String>,
@@ -35,11 +36,8 @@ pub struct CoverageRow {
 
 /// A process or a group over a range. A group has none of what stands between its hosts and its CPU, nor of what
 /// stands between its source and the CPU of threads that ended.
-#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
-#[expect(
-    missing_docs,
-    reason = "columns of queries/top_groups.sql, and what ProcessFigures makes of queries/top_process_figures.sql"
-)]
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "the words of the contract")]
 pub struct TopRow {
     pub name: String,
     pub member_hosts: Vec<String>,
@@ -133,6 +131,33 @@ impl RankRow {
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.id.len() + self.ran_on.len()
     }
+}
+
+/// What a group used on a host of the figure that ranks.
+#[derive(Debug, Clone, PartialEq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_ranked_groups.sql")]
+pub struct GroupRankRow {
+    pub ran_on: String,
+    pub member_of: String,
+    pub score: f64,
+    pub cpu_ns: f64,
+}
+
+impl GroupRankRow {
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.member_of.len() + self.ran_on.len()
+    }
+}
+
+/// The peaks of everything that matches on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+#[expect(missing_docs, reason = "columns of queries/top_peaks_instants.sql")]
+pub struct InstantPeakRow {
+    pub ran_on: String,
+    pub peak_bytes: Option<u64>,
+    pub peak_descriptors: Option<u64>,
 }
 
 /// The boot of a host at an instant.

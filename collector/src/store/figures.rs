@@ -10,7 +10,40 @@ use crate::model::{ns_to_seconds, to_f64};
 const MIXED: &str = "mixed";
 
 /// Bytes of a megabyte, as the contract counts them.
-const MB: f64 = 1_048_576.0;
+pub(super) const MB: f64 = 1_048_576.0;
+
+/// Adds sums of parts: what is known of one only is what is known.
+pub(super) fn add_all<const N: usize>(sums: [(&mut Option<u64>, Option<u64>); N]) {
+    for (sum, more) in sums {
+        *sum = match (*sum, more) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (sum, more) => sum.or(more),
+        };
+    }
+}
+
+/// Adds counts by their place.
+pub(super) fn add(counts: &mut Vec<u64>, more: &[u64]) {
+    counts.resize(counts.len().max(more.len()), 0);
+    for (count, more) in counts.iter_mut().zip(more) {
+        *count = count.saturating_add(*more);
+    }
+}
+
+/// How both were measured.
+pub(super) fn mixed(one: String, other: &str) -> String {
+    if one == other { one } else { MIXED.to_owned() }
+}
+
+/// Bytes x nanoseconds as a float: they have more digits than are shown.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "the rounding is what is asked for"
+)]
+pub(super) fn bytes_ns(product: u128) -> f64 {
+    product as f64
+}
 
 /// What is known of a process in a part of a range.
 #[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
@@ -89,7 +122,7 @@ impl ProcessFigures {
         sum.cpu_ns = sum.cpu_ns.saturating_add(earlier.cpu_ns);
         sum.rss_byte_ns = sum.rss_byte_ns.saturating_add(earlier.rss_byte_ns);
         sum.alive_ns = sum.alive_ns.saturating_add(earlier.alive_ns);
-        for (sum, more) in [
+        add_all([
             (&mut sum.runqueue_ns, earlier.runqueue_ns),
             (&mut sum.voluntary, earlier.voluntary),
             (&mut sum.involuntary, earlier.involuntary),
@@ -105,21 +138,9 @@ impl ProcessFigures {
             (&mut sum.disk_read, earlier.disk_read),
             (&mut sum.disk_written, earlier.disk_written),
             (&mut sum.ended_threads_ns, earlier.ended_threads_ns),
-        ] {
-            // What is known of one part only is what is known.
-            *sum = match (*sum, more) {
-                (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
-                (sum, more) => sum.or(more),
-            };
-        }
-        let length = sum.wait_counts.len().max(earlier.wait_counts.len());
-        sum.wait_counts.resize(length, 0);
-        for (sum, more) in sum.wait_counts.iter_mut().zip(earlier.wait_counts) {
-            *sum = sum.saturating_add(more);
-        }
-        if sum.measured != earlier.measured {
-            MIXED.clone_into(&mut sum.measured);
-        }
+        ]);
+        add(&mut sum.wait_counts, &earlier.wait_counts);
+        sum.measured = mixed(sum.measured, &earlier.measured);
         sum
     }
 
@@ -135,12 +156,6 @@ impl ProcessFigures {
     pub fn row(self, observed_ns: u64) -> TopRow {
         let observed_ns = to_f64(observed_ns);
         let seconds = |ns: Option<u64>| ns.map(ns_to_seconds);
-        #[expect(
-            clippy::as_conversions,
-            clippy::cast_precision_loss,
-            reason = "bytes x ns have more digits than are shown"
-        )]
-        let rss_byte_ns = self.rss_byte_ns as f64;
         TopRow {
             name: self.last_name,
             member_hosts: vec![self.ran_on],
@@ -159,7 +174,7 @@ impl ProcessFigures {
             namespace_pid: self.last_namespace_pid,
             avg_cpu_percent: to_f64(self.cpu_ns) / observed_ns * 100.0,
             cpu_seconds: ns_to_seconds(self.cpu_ns),
-            avg_memory_mb: (!self.is_kernel_thread).then(|| rss_byte_ns / observed_ns / MB),
+            avg_memory_mb: (!self.is_kernel_thread).then(|| bytes_ns(self.rss_byte_ns) / observed_ns / MB),
             peak_memory_mb: self.peak_bytes.map(|bytes| to_f64(bytes) / MB),
             avg_num_procs: to_f64(self.alive_ns) / observed_ns,
             runqueue_seconds: seconds(self.runqueue_ns),

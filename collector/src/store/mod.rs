@@ -10,6 +10,7 @@ macro_rules! parts {
 pub mod answers;
 pub mod cut;
 pub mod figures;
+pub mod group_figures;
 pub mod insert;
 pub mod leases;
 pub mod migrate;

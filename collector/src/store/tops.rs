@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use clickhouse::query::Query;
 
 use super::{
-    Store, StoreError,
-    answers::{RankRow, TopRow, WinnerRow},
+    Store,
+    answers::{GroupRankRow, InstantPeakRow, RankRow, WinnerRow},
     cut::Cut,
     figures::ProcessFigures,
+    group_figures::GroupFigures,
     pieces::{Pieces, Whose, named},
     queries::{Answer, all},
 };
@@ -43,6 +44,15 @@ impl TopFilter {
     }
 }
 
+/// Which groups, and where their peaks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupsOf {
+    /// `command`, `container`, `pod`, `user`, `host`, or `all` for one group.
+    pub group_by: &'static str,
+    /// Their peaks.
+    pub peaks: Peaks,
+}
+
 /// Where the peaks of groups come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peaks {
@@ -50,7 +60,8 @@ pub enum Peaks {
     Stored,
     /// The members, from what their sums are read from.
     Members,
-    /// The members at each instant, from the samples, whatever the sums are read from; of `all` as one group.
+    /// Of `all` as one group, asked for by itself: the members at each instant, from the samples, whatever the sums are read
+    /// from.
     Instants,
 }
 
@@ -65,40 +76,15 @@ impl Store {
         all("top_ranked_processes", self.top_of(&sql, filter)).await
     }
 
-    /// Everything of these few, each with the host where it ran. Those of whom there is nothing are not in the answer.
+    /// Everything of these few. Those of whom there is nothing are not in the answer.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn process_figures(
-        &self,
-        filter: &TopFilter,
-        these: impl IntoIterator<Item = (&str, &str)>,
-    ) -> Answer<ProcessFigures> {
+    pub async fn process_figures(&self, filter: &TopFilter, these: Winners) -> Answer<ProcessFigures> {
         let pieces = Pieces::processes();
-        let mut winners = Winners::default();
-        for (id, host) in these {
-            winners.ids.push(id.to_owned());
-            winners.hosts.insert(host.to_owned());
-        }
-        let whose = winners.whose(&pieces, "UUID");
+        let whose = these.whose(&pieces, "UUID");
         let sql = pieces.text(&filter.cut, &whose) + parts!("top_process_figures.sql");
-        all("top_process_figures", winners.bind(self.top_of(&sql, filter))).await
-    }
-
-    /// Who stands in a top; `None`: nobody.
-    async fn winners(
-        &self,
-        what: &'static str,
-        sql: &str,
-        filter: &TopFilter,
-    ) -> Result<Option<Winners>, StoreError> {
-        let rows = all::<WinnerRow>(what, self.top_of(sql, filter)).await?;
-        let mut winners = Winners::default();
-        for row in rows {
-            winners.ids.push(row.id);
-            winners.hosts.extend(row.member_hosts);
-        }
-        Ok(Some(winners).filter(|winners| !winners.ids.is_empty()))
+        all("top_process_figures", these.bind(self.top_of(&sql, filter))).await
     }
 
     fn top_of(&self, sql: &str, filter: &TopFilter) -> Query {
@@ -113,69 +99,110 @@ impl Store {
             .param("name_regex", &filter.name_regex)
     }
 
-    /// The groups that used most; `group_by` is `command`, `container`, `pod`, `user`, `host`, or `all` for one group.
-    ///
-    /// Where the sums of groups are stored, they are read in place of the members. Of what may be many, first who they
-    /// are and then everything of these few, on the hosts where they ran. Users are few, so are commands once they are
-    /// summed up, and a peak is not known before all is.
+    /// What each group used on each host of the figure that ranks, in no order; the metric is none of a peak.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
-    pub async fn top_groups(
+    pub async fn ranked_groups(&self, filter: &TopFilter, groups: GroupsOf) -> Answer<GroupRankRow> {
+        let sql = groups.pieces(filter).text(&filter.cut, &Whose::default())
+            + &parts!("top_ranked_groups.sql").replace("SCORE", score(filter.metric));
+        all("top_ranked_groups", self.top_of(&sql, filter)).await
+    }
+
+    /// The groups that used most in all of a cut, and the hosts where they ran.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn winning_groups(&self, filter: &TopFilter, groups: GroupsOf) -> Answer<WinnerRow> {
+        let (pieces, whose) = (groups.pieces(filter), Whose::default());
+        let mut sql = pieces.text(&filter.cut, &whose);
+        if filter.metric == "peak_memory" {
+            sql += parts!("top_groups.sql");
+            sql += &groups.peaks(&filter.cut, &whose);
+            sql += parts!("top_winning_peaks.sql");
+        } else {
+            sql += &parts!("top_winning_groups.sql").replace("SCORE", score(filter.metric));
+        }
+        let query = self.top_of(&sql, filter).param("group_by", groups.group_by);
+        all("top_winning_groups", query).await
+    }
+
+    /// Everything of these groups, or of all, on each host where they ran; of these few with the hosts that are named.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn group_figures(
         &self,
         filter: &TopFilter,
-        group_by: &'static str,
-        peaks: Peaks,
-    ) -> Answer<TopRow> {
-        let sums = filter.has_sums(group_by, peaks);
-        let (key, many) = match group_by {
-            "container" => ("container_id", true),
-            "pod" => ("pod_uid", true),
-            "host" => ("host", true),
-            "user" => ("toString(uid)", false),
-            "all" => ("''", false),
-            _ => ("name", !sums),
-        };
-        let pieces = if sums {
-            Pieces::sums(group_by, key)
+        groups: GroupsOf,
+        these: Option<Winners>,
+    ) -> Answer<GroupFigures> {
+        let pieces = groups.pieces(filter);
+        let whose = these.as_ref().map(|these| these.whose(&pieces, "String"));
+        let whose = whose.unwrap_or_default();
+        let sql = pieces.text(&filter.cut, &whose)
+            + parts!("top_groups.sql")
+            + &groups.peaks(&filter.cut, &whose)
+            + parts!("top_group_figures.sql");
+        let query = these.unwrap_or_default().bind(self.top_of(&sql, filter));
+        all("top_group_figures", query.param("group_by", groups.group_by)).await
+    }
+
+    /// The peaks of all that matches as one group on each host, from its members at each instant of a range.
+    ///
+    /// # Errors
+    /// As every question: no answer, a refusal, a limit passed.
+    pub async fn instant_peaks(&self, filter: &TopFilter) -> Answer<InstantPeakRow> {
+        all(
+            "top_peaks_instants",
+            self.top_of(parts!("top_peaks_instants.sql"), filter),
+        )
+        .await
+    }
+}
+
+impl GroupsOf {
+    /// What makes one of these groups, as a column of the samples.
+    fn key(self) -> &'static str {
+        match self.group_by {
+            "container" => "container_id",
+            "pod" => "pod_uid",
+            "host" => "host",
+            "user" => "toString(uid)",
+            "all" => "''",
+            _ => "name",
+        }
+    }
+
+    /// Where the sums of groups are stored, they are read in place of the members.
+    fn pieces(self, filter: &TopFilter) -> Pieces {
+        if filter.has_sums(self.group_by, self.peaks) {
+            Pieces::sums(self.group_by, self.key())
         } else {
-            Pieces::members(key)
-        };
-        let mut these = Winners::default();
-        let mut whose = Whose::default();
-        if many && filter.metric != "peak_memory" {
-            let sql = pieces.text(&filter.cut, &whose)
-                + &parts!("top_winning_groups.sql").replace("SCORE", score(filter.metric));
-            let Some(winners) = self.winners("top_winning_groups", &sql, filter).await? else {
-                return Ok(Vec::new());
-            };
-            these = winners;
-            whose = these.whose(&pieces, "String");
+            Pieces::members(self.key())
         }
-        let mut sql = pieces.text(&filter.cut, &whose) + parts!("top_groups.sql");
-        match peaks {
-            Peaks::Stored => {
-                sql += &parts!("top_peaks_stored.sql").replace("GROUP_KEY", key);
-                sql += parts!("cut_samples.sql");
-                sql += &named("name");
-                sql += &whose.sampled;
-                sql += parts!("top_peaks_sampled.sql");
-                if filter.cut.has_minutes() {
-                    sql += parts!("top_peaks_minutes.sql");
-                    sql += &whose.grouped;
-                }
-                if filter.cut.has_hours() {
-                    sql += parts!("top_peaks_hours.sql");
-                    sql += &whose.grouped;
-                }
-                sql += parts!("top_peaks_end.sql");
-            }
-            Peaks::Members => sql += parts!("top_peaks_members.sql"),
-            Peaks::Instants => sql += parts!("top_peaks_instants.sql"),
+    }
+
+    fn peaks(self, cut: &Cut, whose: &Whose) -> String {
+        match self.peaks {
+            Peaks::Stored => {}
+            Peaks::Members => return parts!("top_peaks_members.sql").to_owned(),
+            Peaks::Instants => return parts!("top_peaks_none.sql").to_owned(),
         }
-        sql += parts!("top_groups_summed.sql", "top_ranked.sql");
-        let query = these.bind(self.top_of(&sql, filter)).param("group_by", group_by);
-        all("top_groups", query).await
+        let mut tables = Vec::new();
+        if cut.has_samples() {
+            let rows = parts!("top_peaks_samples.sql").replace("GROUP_KEY", self.key());
+            let of = named("name") + &whose.sampled;
+            tables.push(rows + parts!("cut_samples.sql") + &of + parts!("top_peaks_sampled.sql"));
+        }
+        if cut.has_minutes() {
+            tables.push(parts!("top_peaks_minutes.sql").to_owned() + &whose.grouped);
+        }
+        if cut.has_hours() {
+            tables.push(parts!("top_peaks_hours.sql").to_owned() + &whose.grouped);
+        }
+        let tables = tables.join(parts!("top_pieces_union.sql"));
+        parts!("top_peaks_stored.sql").to_owned() + &tables + parts!("top_peaks_end.sql")
     }
 }
 
@@ -196,10 +223,12 @@ fn score(metric: &str) -> &'static str {
 const WINNER_HOSTS_MAX: usize = 64;
 
 /// Those of whom everything is asked, and where they ran.
-#[derive(Debug, Default)]
-struct Winners {
-    ids: Vec<String>,
-    hosts: BTreeSet<String>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Winners {
+    /// Ids of processes, or keys of groups.
+    pub ids: Vec<String>,
+    /// All hosts of all of them.
+    pub hosts: BTreeSet<String>,
 }
 
 impl Winners {
