@@ -139,7 +139,7 @@ impl Queries {
             )
         });
         if let Some((question, digest)) = &lasting
-            && let Some(list) = self.memory.get(question, *digest)
+            && let Some(list) = self.memory.get_recent(question, *digest)
         {
             return Ok(list);
         }
@@ -176,7 +176,7 @@ impl Queries {
         let mut parts = Vec::new();
         if let Some((windows, digest)) = &lasting {
             keys.retain(|key| {
-                let known = self.memory.get(&question(windows, *key), *digest);
+                let known = self.memory.get_recent(&question(windows, *key), *digest);
                 let is_new = known.is_none();
                 parts.extend(known);
                 is_new

@@ -7,6 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use lru::LruCache;
@@ -20,6 +21,9 @@ const ONE_BYTES_MAX: usize = BYTES_MAX / 16;
 
 /// What the texts of a row take, about.
 pub(super) const TEXTS_BYTES: usize = 256;
+
+/// How long what is known of minutes and hours is used without another look at their rows.
+const RECENT: Duration = Duration::from_mins(10);
 
 /// Questions that can be told apart while they are answered: of two with one number, one waits for the other.
 const NUMBERS: u64 = 1_024;
@@ -44,6 +48,7 @@ struct Known {
 }
 
 struct Kept {
+    since: Instant,
     digest: u64,
     bytes: usize,
     answer: Box<dyn Any + Send>,
@@ -100,8 +105,21 @@ impl Memory {
 
     /// The answer to a question, where it was made of the very parts with this digest.
     pub(super) fn get<A: Clone + 'static>(&self, question: &str, digest: u64) -> Option<A> {
+        self.get_since(question, digest, Duration::MAX)
+    }
+
+    /// The same of what a digest does not tell everything of: rows that somebody takes out of minutes or hours by hand are
+    /// in no answer after a while.
+    pub(super) fn get_recent<A: Clone + 'static>(&self, question: &str, digest: u64) -> Option<A> {
+        self.get_since(question, digest, RECENT)
+    }
+
+    fn get_since<A: Clone + 'static>(&self, question: &str, digest: u64, age_max: Duration) -> Option<A> {
         let mut known = self.known();
         let kept = known.answers.get(question)?.as_ref()?;
+        if kept.since.elapsed() > age_max {
+            return None;
+        }
         let answer = kept.answer.downcast_ref::<A>()?;
         let answer = (kept.digest == digest).then(|| answer.clone())?;
         self.recalled.inc();
@@ -115,6 +133,7 @@ impl Memory {
             return;
         }
         let kept = Kept {
+            since: Instant::now(),
             digest,
             bytes,
             answer: Box::new(answer),

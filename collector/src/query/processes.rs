@@ -28,6 +28,9 @@ const LISTED: [(u32, u32); 2] = [(100, 2_000), (u32::MAX, 10_000)];
 /// are added up.
 const DOUBTFUL_MAX: usize = 100;
 
+/// A guess of who stands in a top has one for so many of its rows more.
+const LIKELY_MORE: usize = 2;
+
 /// Sums of floats in another order differ by less.
 const ROUNDING: f64 = 1e-9;
 
@@ -65,12 +68,20 @@ impl Queries {
         learned: &Learned,
     ) -> Result<(Vec<TopRow>, Vec<CoverageRow>), QueryError> {
         let levels: Vec<_> = filter.cut.levels().collect();
+        let (mut of_samples, mut guessed) = (Vec::new(), HashSet::new());
         let (who, coverage, absent) = if levels.len() == 1 {
             let (ranked, coverage) = tokio::try_join!(self.ranked(filter), observed)?;
             (ranked, coverage, HashSet::new())
         } else {
+            let likely = self.likely(filter, &levels, Adds::of(metric));
             let lists = levels.iter().map(|level| self.list(filter, *level, learned));
-            let (lists, coverage) = tokio::try_join!(try_join_all(lists), observed)?;
+            let (lists, coverage, of_likely) = tokio::try_join!(
+                try_join_all(lists),
+                observed,
+                self.figures(filter, Level::Samples, likely.clone(), learned)
+            )?;
+            of_samples = of_likely;
+            guessed.extend(likely.into_iter().map(|(id, _host)| id));
             let who = match chosen(&lists, Adds::of(metric), &observed_ns(&coverage), filter.limit) {
                 Some(who) => who,
                 None => self.ranked(filter).await?,
@@ -79,13 +90,17 @@ impl Queries {
             (who, coverage, absent)
         };
         let of_levels = levels.iter().map(|level| {
+            let known = |id: &String| *level == Level::Samples && guessed.contains(id);
             let asked = who
                 .iter()
-                .filter(|(id, _host)| !absent.contains(&(*level, id.clone())));
+                .filter(|(id, _host)| !absent.contains(&(*level, id.clone())) && !known(id));
             self.figures(filter, *level, asked.cloned().collect(), learned)
         });
+        let mut parts = try_join_all(of_levels).await?.concat();
+        let chosen: HashSet<_> = who.iter().map(|(id, _host)| id).collect();
+        parts.extend(of_samples.into_iter().filter(|part| chosen.contains(&part.id)));
         let mut sums = HashMap::<String, ProcessFigures>::new();
-        for part in try_join_all(of_levels).await?.into_iter().flatten() {
+        for part in parts {
             let part = Arc::unwrap_or_clone(part);
             let sum = match sums.remove(&part.id) {
                 Some(sum) => sum.and(part),
@@ -107,6 +122,43 @@ impl Queries {
         Ok(rows.into_iter().map(|row| (row.id, row.ran_on)).collect())
     }
 
+    /// Who will stand in the top, going by what is remembered of its minutes and hours: the samples of these are asked for
+    /// while it is found out.
+    fn likely(&self, filter: &TopFilter, levels: &[Level], adds: Adds) -> Vec<Who> {
+        let mut used = BTreeMap::<&Who, f64>::new();
+        let mut lists = Vec::new();
+        for level in levels.iter().filter(|level| **level != Level::Samples) {
+            let (Some((question, digest)), _limit) = listed(filter, *level) else {
+                continue;
+            };
+            match self.memory.get_recent::<Arc<List>>(&question, digest) {
+                Some(list) => lists.push(list),
+                None => return Vec::new(),
+            }
+        }
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        let first = limit + limit / LIKELY_MORE;
+        let who: Vec<(Who, f64)> = lists
+            .iter()
+            .flat_map(|list| list.rows.iter())
+            .map(|row| ((row.id.clone(), row.ran_on.clone()), row.score))
+            .collect();
+        for (who, score) in &who {
+            let sum = used.entry(who).or_default();
+            *sum = match adds {
+                Adds::Share | Adds::Sum => *sum + score,
+                Adds::Greatest => sum.max(*score),
+            };
+        }
+        let mut ranked: Vec<_> = used.into_iter().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked
+            .into_iter()
+            .take(first)
+            .map(|(who, _used)| who.clone())
+            .collect()
+    }
+
     /// Who used most in a level of a cut.
     async fn list(
         &self,
@@ -114,16 +166,9 @@ impl Queries {
         level: Level,
         learned: &Learned,
     ) -> Result<Arc<List>, QueryError> {
-        let listed = LISTED.iter().find(|(rows, _)| filter.limit <= *rows);
-        let limit = listed.map_or(filter.limit, |(_, listed)| *listed);
-        let lasting = filter.cut.lasting(level).map(|(windows, digest)| {
-            let TopFilter { hosts, metric, .. } = filter;
-            let name = &filter.name_contains;
-            let question = format!("list {windows} {hosts:?} {metric} {name:?} {limit}");
-            (question, digest)
-        });
+        let (lasting, limit) = listed(filter, level);
         if let Some((question, digest)) = &lasting
-            && let Some(list) = self.memory.get::<Arc<List>>(question, *digest)
+            && let Some(list) = self.memory.get_recent::<Arc<List>>(question, *digest)
         {
             return Ok(list);
         }
@@ -156,7 +201,7 @@ impl Queries {
         let mut figures = Vec::new();
         if let Some((windows, digest)) = &lasting {
             who.retain(|(id, _host)| {
-                let known = self.memory.get::<Known>(&question(windows, id), *digest);
+                let known = self.memory.get_recent::<Known>(&question(windows, id), *digest);
                 let is_new = known.is_none();
                 figures.extend(known.flatten());
                 is_new
@@ -187,6 +232,19 @@ impl Queries {
         figures.extend(answered);
         Ok(figures)
     }
+}
+
+/// What the list of a level is remembered as, where it lasts, and how long it is at most.
+fn listed(filter: &TopFilter, level: Level) -> (Option<(String, u64)>, u32) {
+    let listed = LISTED.iter().find(|(rows, _listed)| filter.limit <= *rows);
+    let limit = listed.map_or(filter.limit, |(_rows, listed)| *listed);
+    let lasting = filter.cut.lasting(level).map(|(windows, digest)| {
+        let TopFilter { hosts, metric, .. } = filter;
+        let name = &filter.name_contains;
+        let question = format!("list {windows} {hosts:?} {metric} {name:?} {limit}");
+        (question, digest)
+    });
+    (lasting, limit)
 }
 
 impl Adds {

@@ -6,7 +6,7 @@ use crate::support::{
     Agent, Collector, Engine, MIB, SECOND_NS, now_ms, push, range, sample, snapshot, wait_until,
 };
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 const METRICS: [Metric; 7] = [
     Metric::Cpu,
@@ -28,7 +28,7 @@ const GROUPS: [GroupBy; 6] = [
 ];
 
 /// A small generator of numbers: the same ones in every run.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     fn below(&mut self, end: u64) -> u64 {
@@ -101,7 +101,7 @@ fn described(snapshot: v1::Snapshot, numbers: &mut Numbers) -> v1::Snapshot {
 }
 
 /// Three hosts over three hours, at uneven times: processes that come and go, change their names, and lack figures.
-fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshotsRequest> {
+pub(super) fn frames(id: u8, start_ms: i64, numbers: &mut Numbers) -> Vec<v1::PushSnapshotsRequest> {
     let mut agent = Agent::new(id);
     let (mut frames, mut dead) = (Vec::new(), [false; 9]);
     let mut time_ms = start_ms + 1 + i64::try_from(numbers.below(9_000)).unwrap();

@@ -9,6 +9,7 @@ mod half_stored;
 mod hostile;
 mod identity;
 mod lists;
+mod moving;
 mod reads;
 mod time;
 mod top;
