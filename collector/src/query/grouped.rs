@@ -9,8 +9,9 @@ use futures_util::future::try_join_all;
 
 use super::{
     Metric, Queries, QueryError,
+    lists::{Adds, most_first},
     memory::Learned,
-    processes::{Adds, most_first, observed_ns, top},
+    processes::{observed_ns, top},
 };
 use crate::{
     model::to_f64,

@@ -6,6 +6,7 @@ mod grouped;
 mod history;
 mod hosts;
 pub(crate) mod limits;
+mod lists;
 mod memory;
 mod processes;
 mod range;
