@@ -1,5 +1,4 @@
 -- Minutes or hours.
-    UNION ALL
     SELECT
         host,
         toInt64(toUnixTimestamp(r.window)) * 1000 AS begin_ms,

@@ -1,11 +1,19 @@
 //! How much of what was asked for an answer has seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use super::{Queries, QueryError};
+use futures_util::future::try_join_all;
+
+use super::{Queries, QueryError, memory::Learned};
 use crate::{
     model::{TIME_MS_MAX, TimeRange, ms_to_seconds, ns_to_seconds, to_f64},
-    store::{answers::CoverageRow, cut::Cut},
+    store::{
+        answers::CoverageRow,
+        cut::{Cut, Level},
+    },
 };
 
 /// A host that was seen this long before a range belongs to it even when it is silent in it.
@@ -27,24 +35,25 @@ pub struct Coverage {
 }
 
 impl Queries {
-    /// What hosts observed of a range, read as `known` says where the answer was. A host whose first row lies inside is
-    /// looked up in what was before: only one that
-    /// is new counts from there. When nobody ever heard of any host that was asked for, there is no answer.
+    /// What hosts observed of a range, read as `known` says where the answer was, and remembered. A host whose first row lies
+    /// inside is looked up in what was before: only one that is new counts from there. When nobody ever heard of any host that was asked for, there is no answer.
     pub(super) async fn coverage_rows(
         &self,
         range: TimeRange,
         hosts: &[String],
-        known: Option<&Cut>,
+        known: Option<(&Cut, &Learned)>,
         now_ms: i64,
     ) -> Result<Vec<CoverageRow>, QueryError> {
         let before_ms = range.start_ms - SEEN_BEFORE_MS;
-        let cut = match known.filter(|cut| cut.has_windows()) {
-            Some(cut) => Some(cut.clone()),
+        let known = known.filter(|(cut, _learned)| cut.has_windows());
+        let cut = match known {
+            Some((cut, _learned)) => Some(cut.clone()),
             None => self.coverage_cut(range, hosts, now_ms).await?,
         };
-        let mut rows = match &cut {
-            Some(cut) => self.store.coverage_cut(cut, before_ms, hosts).await?,
-            None => self.store.coverage(range, before_ms, hosts).await?,
+        let mut rows = match (&cut, known) {
+            (_, Some((cut, learned))) => self.coverage_of_levels(cut, before_ms, hosts, learned).await?,
+            (Some(cut), None) => self.store.coverage_cut(cut, before_ms, hosts).await?,
+            (None, None) => self.store.coverage(range, before_ms, hosts).await?,
         };
         // A window tells that the first interval began within it, and no more.
         let first_ms = range.start_ms + i64::from(cut.is_none());
@@ -80,23 +89,54 @@ impl Queries {
         Ok(rows)
     }
 
+    /// The same of each level by itself; what is usual is that of one of them.
+    async fn coverage_of_levels(
+        &self,
+        cut: &Cut,
+        before_ms: i64,
+        hosts: &[String],
+        learned: &Learned,
+    ) -> Result<Vec<CoverageRow>, QueryError> {
+        // Samples tell of the hosts that were there before.
+        let windows = cut.levels().filter(|level| *level != Level::Samples);
+        let levels = std::iter::once(Level::Samples).chain(windows);
+        let parts = try_join_all(levels.map(|level| async move {
+            let lasting = cut.lasting(level);
+            let lasting = lasting.map(|(windows, digest)| (format!("coverage {windows} {hosts:?}"), digest));
+            if let Some((question, digest)) = &lasting
+                && let Some(rows) = self.memory.get_recent::<Arc<Vec<CoverageRow>>>(question, *digest)
+            {
+                return Ok::<_, QueryError>(rows);
+            }
+            let rows = Arc::new(
+                self.store
+                    .coverage_cut(&cut.only(level), before_ms, hosts)
+                    .await?,
+            );
+            if let Some((question, digest)) = lasting {
+                let bytes = rows.iter().map(CoverageRow::bytes).sum();
+                learned.add(question, digest, Arc::clone(&rows), bytes);
+            }
+            Ok(rows)
+        }))
+        .await?;
+        let mut sums = BTreeMap::<String, CoverageRow>::new();
+        for row in parts.iter().flat_map(|rows| rows.iter()) {
+            match sums.get_mut(&row.host) {
+                Some(sum) => sum.add(row),
+                None => drop(sums.insert(row.host.clone(), row.clone())),
+            }
+        }
+        Ok(sums.into_values().collect())
+    }
+
     pub(super) async fn coverage(
         &self,
         range: TimeRange,
         hosts: &[String],
         now_ms: i64,
     ) -> Result<Coverage, QueryError> {
-        self.coverage_of(range, hosts, None, now_ms).await
-    }
-
-    pub(super) async fn coverage_of(
-        &self,
-        range: TimeRange,
-        hosts: &[String],
-        known: Option<&Cut>,
-        now_ms: i64,
-    ) -> Result<Coverage, QueryError> {
-        let rows = self.coverage_rows(range, hosts, known, now_ms).await?;
+        let rows = self.coverage_rows(range, hosts, None, now_ms).await?;
         Ok(coverage(&rows, range, hosts))
     }
 }

@@ -69,14 +69,16 @@ impl Queries {
         let mut parts = try_join_all(of_levels).await?.concat();
         let chosen: HashSet<_> = who.iter().map(|(id, _host)| id).collect();
         parts.extend(of_samples.into_iter().filter(|part| chosen.contains(&part.id)));
-        let mut sums = HashMap::<String, ProcessFigures>::new();
+        // Of two machines that came to life of one image, both may know the same process.
+        let mut sums = BTreeMap::<Who, ProcessFigures>::new();
         for part in parts {
             let part = Arc::unwrap_or_clone(part);
-            let sum = match sums.remove(&part.id) {
+            let who = (part.id.clone(), part.ran_on.clone());
+            let sum = match sums.remove(&who) {
                 Some(sum) => sum.and(part),
                 None => part,
             };
-            sums.insert(sum.id.clone(), sum);
+            sums.insert(who, sum);
         }
         let observed = observed_ns(&coverage);
         let rows = sums.into_values().filter_map(|sum| {
@@ -167,15 +169,20 @@ impl Queries {
         mut who: Vec<Who>,
         learned: &Learned,
     ) -> Result<Vec<Arc<ProcessFigures>>, QueryError> {
-        type Known = Option<Arc<ProcessFigures>>;
+        type Known = Vec<Arc<ProcessFigures>>;
         let lasting = filter.cut.lasting(level);
-        let question = |windows: &str, id: &str| format!("figures {windows} {:?} {id}", filter.name_contains);
+        let question = |windows: &str, id: &str| {
+            let TopFilter {
+                hosts, name_contains, ..
+            } = filter;
+            format!("figures {windows} {hosts:?} {name_contains:?} {id}")
+        };
         let mut figures = Vec::new();
         if let Some((windows, digest)) = &lasting {
             who.retain(|(id, _host)| {
                 let known = self.memory.get_recent::<Known>(&question(windows, id), *digest);
                 let is_new = known.is_none();
-                figures.extend(known.flatten());
+                figures.extend(known.into_iter().flatten());
                 is_new
             });
         }
@@ -193,11 +200,10 @@ impl Queries {
         let answered = self.store.process_figures(&of_level, these).await?;
         let answered: Vec<_> = answered.into_iter().map(Arc::new).collect();
         if let Some((windows, digest)) = lasting {
-            let parts: HashMap<_, _> = answered.iter().map(|part| (part.id.as_str(), part)).collect();
             for (id, _host) in &who {
-                // Nothing of it is worth to be known, too.
-                let known: Known = parts.get(id.as_str()).map(|part| Arc::clone(part));
-                let bytes = known.as_ref().map_or(0, |part| part.bytes());
+                // That there is nothing of it is worth to be known, too.
+                let known: Known = answered.iter().filter(|part| part.id == *id).cloned().collect();
+                let bytes = known.iter().map(|part| part.bytes()).sum();
                 learned.add(question(&windows, id), digest, known, bytes);
             }
         }

@@ -236,8 +236,8 @@ impl Queries {
                 name_prefix: String::new(),
                 name_regex: String::new(),
             };
-            let observed = self.coverage_rows(range, &query.hosts, Some(&filter.cut), now_ms);
             let learned = Learned::default();
+            let observed = self.coverage_rows(range, &query.hosts, Some((&filter.cut, &learned)), now_ms);
             let (rows, observed) = match key {
                 None => self.processes(&filter, query.metric, observed, &learned).await?,
                 Some(group_by) => {
@@ -404,7 +404,7 @@ impl Queries {
             };
             let learned = Learned::default();
             let observed = self
-                .coverage_rows(range, &query.hosts, Some(&filter.cut), now_ms)
+                .coverage_rows(range, &query.hosts, Some((&filter.cut, &learned)), now_ms)
                 .await?;
             let (total, members) = tokio::try_join!(
                 self.grouped(

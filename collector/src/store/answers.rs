@@ -34,6 +34,35 @@ pub struct CoverageRow {
     pub all_sources: Vec<String>,
 }
 
+impl CoverageRow {
+    /// Adds what the same host observed of another part of the range.
+    pub fn add(&mut self, other: &Self) {
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.newest_ms = self.newest_ms.max(other.newest_ms);
+        self.observed_ns = self.observed_ns.saturating_add(other.observed_ns);
+        for (reason, count) in other.loss_reasons.iter().zip(&other.loss_counts) {
+            if let Some(place) = self.loss_reasons.iter().position(|known| known == reason) {
+                self.loss_counts[place] = self.loss_counts[place].saturating_add(*count);
+            } else {
+                self.loss_reasons.push(reason.clone());
+                self.loss_counts.push(*count);
+            }
+        }
+        for source in &other.all_sources {
+            if !self.all_sources.contains(source) {
+                self.all_sources.push(source.clone());
+            }
+        }
+    }
+
+    /// Bytes that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = self.loss_reasons.len() + self.all_sources.len();
+        size_of::<Self>() + self.host.len() + texts * 40
+    }
+}
+
 /// A process or a group over a range. A group has none of what stands between its hosts and its CPU, nor of what
 /// stands between its source and the CPU of threads that ended.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -109,21 +109,25 @@ impl Store {
         all("coverage", query).await
     }
 
-    /// The same for a cut, whose begin is read from the samples.
+    /// The same for a cut, or for what of it is read from one of the three; what was before it is read from the samples.
     ///
     /// # Errors
     /// As every question: no answer, a refusal, a limit passed.
     pub async fn coverage_cut(&self, cut: &Cut, before_ms: i64, hosts: &[String]) -> Answer<CoverageRow> {
-        let sql = parts!(
-            "coverage_windows.sql",
-            "coverage_windows_next.sql",
-            "cut_host_minutes.sql",
-            "coverage_windows_next.sql",
-            "cut_host_hours.sql",
-            "coverage_windows_end.sql"
-        );
+        let mut tables = Vec::new();
+        if cut.has_samples() {
+            tables.push(parts!("coverage_windows_samples.sql"));
+        }
+        if cut.has_minutes() {
+            tables.push(parts!("coverage_windows_next.sql", "cut_host_minutes.sql"));
+        }
+        if cut.has_hours() {
+            tables.push(parts!("coverage_windows_next.sql", "cut_host_hours.sql"));
+        }
+        let tables = tables.join(parts!("top_pieces_union.sql"));
+        let sql = parts!("coverage_windows.sql").to_owned() + &tables + parts!("coverage_windows_end.sql");
         let query = cut
-            .bind(self.question(sql))
+            .bind(self.question(&cut.text(&sql)))
             .param("before_ms", before_ms)
             .param("hosts", hosts);
         all("coverage_windows", query).await
